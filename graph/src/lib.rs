@@ -1,0 +1,17 @@
+//! What a model computes and where its pieces go.
+//!
+//! A [`Model`] is a checked graph of ops over named axes. It knows no device, rank, batch, page or cache. Passes turn it, step
+//! by step, into a [`plan::Plan`]: every actor, channel, buffer and byte of a run, as data.
+//!
+//! This crate knows nothing of threads, clocks, files or device handles.
+
+pub mod axis;
+pub mod dtype;
+pub mod op;
+pub mod plan;
+pub mod rope;
+
+pub use axis::{Axis, AxisDef, Extent, ParamId, ValueId};
+pub use dtype::DType;
+pub use op::{Binary, Mask, Op, Unary};
+pub use rope::{Rope, RopeScaling};

@@ -1,0 +1,247 @@
+//! Kernel calls: what a stage does in one step, as a flat list over planned buffers.
+//!
+//! All activations are f32, row-major, `[rows, width]`, rows densely packed (the stride is the width). `rows` is the number of
+//! rows of the step, or the number of sampled rows behind [`Call::SampledRows`].
+
+use crate::dtype::DType;
+use crate::op::{Binary, Mask, Unary};
+use crate::rope::Rope;
+use serde::{Deserialize, Serialize};
+
+/// Where the bytes of an operand are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// The stage's tensor input of this number (its ticket input is not counted).
+    Input(u16),
+    /// The stage's output of this number.
+    Output(u16),
+    /// The stage's scratch memory, from this byte on; 64-byte aligned.
+    Scratch(u64),
+}
+
+/// Which rows of the step an operand has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowSet {
+    /// All rows of the step.
+    All,
+    /// The rows that will be sampled.
+    Sampled,
+}
+
+/// A matrix that a call reads or writes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Operand {
+    /// Where it is.
+    pub place: Place,
+    /// Elements of a row.
+    pub width: u32,
+    /// How many rows it has.
+    pub rows: RowSet,
+}
+
+/// A weight of a stage, by its place in [`Program::weights`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WeightId(pub u32);
+
+/// How a stage uses a weight, which decides how it is laid out at load.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightUse {
+    /// The right side of a contraction: `n` outputs of `k` terms, in panels. May be gathered from as well (a tied head).
+    Panels,
+    /// A lookup table of `n` rows of `k` elements, as it lies in the checkpoint.
+    Table,
+    /// A vector of `n` elements (`k` is 1), widened to f32: a norm's scale, a bias.
+    Vector,
+}
+
+/// The part of a checkpoint tensor that one rank reads: elements `from..from + len` of one dimension.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Cut {
+    /// Which dimension of the tensor as declared by the model (by axes, before flattening).
+    pub dim: u32,
+    /// First index kept.
+    pub from: u32,
+    /// How many are kept.
+    pub len: u32,
+}
+
+/// A weight as one rank loads it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WeightSpec {
+    /// The name in the checkpoint.
+    pub name: String,
+    /// The lengths of its axes in the model, whole (before the cut). Their product is the checkpoint tensor's element count.
+    pub dims: Vec<u32>,
+    /// The rank's part; `None` reads all of it.
+    pub cut: Option<Cut>,
+    /// How it is used.
+    pub used: WeightUse,
+    /// Rows after the cut: outputs of a contraction, entries of a table, elements of a vector.
+    pub n: u32,
+    /// Columns after the cut: terms of a contraction, elements of an entry, 1 for a vector.
+    pub k: u32,
+    /// Element type in memory; of a vector always f32.
+    pub dtype: DType,
+}
+
+/// One kernel call. `y` is written; the others are read. Operands of one call do not overlap unless it says so.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case")]
+pub enum Call {
+    /// y[r] = table[ids[r] - first] where that entry is held here, else zeros.
+    Gather {
+        /// Lookup table ([`WeightUse::Table`] or [`WeightUse::Panels`]) of `n` entries.
+        table: WeightId,
+        /// The token id of the table's first entry.
+        first: u32,
+        /// Token ids: an input of u32, width 1.
+        ids: Operand,
+        /// Result.
+        y: Operand,
+    },
+    /// For each part, y = x · wᵀ; x is shared.
+    Contract {
+        /// Activations `[rows, k]`.
+        x: Operand,
+        /// Weights `[n, k]` and their results `[rows, n]`.
+        parts: Vec<(WeightId, Operand)>,
+    },
+    /// x += w over every row; in place.
+    Bias {
+        /// Changed in place.
+        x: Operand,
+        /// Vector; its length divides the width and repeats.
+        w: WeightId,
+    },
+    /// RMS norm of each run of `w.n` elements; `y` may be `x`.
+    RmsNorm {
+        /// Activations; the width is a multiple of the weight's length.
+        x: Operand,
+        /// Scale.
+        w: WeightId,
+        /// Added to the mean square.
+        eps: f32,
+        /// Result.
+        y: Operand,
+    },
+    /// sum = a + b, then y = rms_norm(sum); `sum` may be `a` or `b`.
+    AddRmsNorm {
+        /// First term.
+        a: Operand,
+        /// Second term.
+        b: Operand,
+        /// The sum.
+        sum: Operand,
+        /// Scale; its length is the width.
+        w: WeightId,
+        /// Added to the mean square.
+        eps: f32,
+        /// The normalised sum.
+        y: Operand,
+    },
+    /// Rotates each head of `x` by its row's position; in place.
+    Rope {
+        /// Changed in place; the width is heads × head_dim.
+        x: Operand,
+        /// Elements of a head.
+        head_dim: u32,
+        /// Angles.
+        rope: Rope,
+    },
+    /// Appends k and v to the sequence's pages, then attends.
+    Attend {
+        /// Queries `[rows, kv_heads · group · head_dim]`.
+        q: Operand,
+        /// Keys `[rows, kv_heads · head_dim]`.
+        k: Operand,
+        /// Values `[rows, kv_heads · head_dim]`.
+        v: Operand,
+        /// Result, as `q`.
+        y: Operand,
+        /// Which of the stage's cache layers.
+        cache: u32,
+        /// Heads of keys and values held here.
+        kv_heads: u32,
+        /// Queries a head of keys.
+        group: u32,
+        /// Elements of a head.
+        head_dim: u32,
+        /// Visibility.
+        mask: Mask,
+        /// What scores are multiplied by.
+        scale: f32,
+    },
+    /// y = f(gate) · up; `y` may be `gate` or `up`.
+    Gated {
+        /// Through the function.
+        gate: Operand,
+        /// Multiplied.
+        up: Operand,
+        /// The function.
+        f: Unary,
+        /// Result.
+        y: Operand,
+    },
+    /// y = f(x); `y` may be `x`.
+    Unary {
+        /// Operand.
+        x: Operand,
+        /// The function.
+        f: Unary,
+        /// Result.
+        y: Operand,
+    },
+    /// y = f(a, b); `y` may be `a` or `b`.
+    Binary {
+        /// First operand.
+        a: Operand,
+        /// Second operand.
+        b: Operand,
+        /// The function.
+        f: Binary,
+        /// Result.
+        y: Operand,
+    },
+    /// y = the rows of `x` that will be sampled, in the order of the ticket's list.
+    SampledRows {
+        /// All rows.
+        x: Operand,
+        /// The sampled ones.
+        y: Operand,
+    },
+}
+
+/// What one stage does in a step.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Program {
+    /// Weights, in the order of their ids.
+    pub weights: Vec<WeightSpec>,
+    /// Calls, in order.
+    pub calls: Vec<Call>,
+    /// Bytes of scratch memory for the largest step.
+    pub scratch_bytes: u64,
+    /// Cache layers that [`Call::Attend`] counts.
+    pub caches: Vec<CacheSpec>,
+}
+
+/// One layer of paged key/value memory of a stage.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CacheSpec {
+    /// Heads of keys and values held here.
+    pub kv_heads: u32,
+    /// Elements of a head.
+    pub head_dim: u32,
+    /// Element type of keys and values.
+    pub dtype: DType,
+}
+
+impl CacheSpec {
+    /// Bytes of one page of `rows` positions: keys and values.
+    pub fn page_bytes(self, rows: u32) -> u64 {
+        2 * u64::from(self.kv_heads) * u64::from(self.head_dim) * u64::from(rows) * self.dtype.bytes() as u64
+    }
+}

@@ -1,0 +1,58 @@
+//! One step as the kernels see it: which rows, at which positions, over which pages.
+
+/// A run of consecutive rows of one sequence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    /// The first row of the step that belongs to it.
+    pub first_row: u32,
+    /// How many rows.
+    pub rows: u32,
+    /// The position of its first row in the sequence.
+    pub start: u32,
+    /// Where its page table begins in [`Step::pages`].
+    pub first_page: u32,
+    /// Pages of its table: enough for `start + rows` positions.
+    pub pages: u32,
+}
+
+/// The shape of one step. All lengths have bounds fixed by the plan, so that a `Step` is filled again and again without
+/// allocation.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Step {
+    /// Number of the step; consecutive.
+    pub id: u64,
+    /// Tokens of the step, packed.
+    pub rows: u32,
+    /// Sequences of the step, in the order of their rows; together they cover `0..rows` once.
+    pub spans: Vec<Span>,
+    /// Page tables, one after the other: page numbers of the pool.
+    pub pages: Vec<u32>,
+    /// Rows that will be sampled, ascending.
+    pub sampled: Vec<u32>,
+}
+
+impl Step {
+    /// An empty step with room for the largest one.
+    pub fn with_capacity(spans: usize, pages: usize, sampled: usize) -> Self {
+        Self {
+            id: 0,
+            rows: 0,
+            spans: Vec::with_capacity(spans),
+            pages: Vec::with_capacity(pages),
+            sampled: Vec::with_capacity(sampled),
+        }
+    }
+
+    /// Empties it, keeping the room.
+    pub fn clear(&mut self) {
+        self.rows = 0;
+        self.spans.clear();
+        self.pages.clear();
+        self.sampled.clear();
+    }
+
+    /// The page table of a span.
+    pub fn pages_of(&self, span: &Span) -> &[u32] {
+        &self.pages[span.first_page as usize..(span.first_page + span.pages) as usize]
+    }
+}

@@ -1,1 +1,7 @@
-//! Placeholder during bring-up.
+//! Where and when: ports, lanes, stages, the actors one a file, communicators, supervision, trace.
+//!
+//! This crate knows nothing of tokenizers, HTTP or files of jobs.
+
+pub mod ticket;
+
+pub use ticket::{Draw, Feed, Samples, Sampling, Ticket, Token};

@@ -131,8 +131,11 @@ impl Pool {
         }
         let lookup = &tokens[..tokens.len().saturating_sub(1)];
         for page_tokens in lookup.chunks_exact(self.spec.page_rows as usize) {
-            let key =
-                Key { weights_version: lease.weights_version, parent: lease.pages.last().copied(), tokens: page_tokens };
+            let key = Key {
+                weights_version: lease.weights_version,
+                parent: lease.pages.last().copied(),
+                tokens: page_tokens,
+            };
             let Some(page) = self.index.find(&key) else { break };
             self.reference(page);
             lease.pages.push(page);
@@ -194,6 +197,14 @@ impl Pool {
     /// Goes over to other weights: what is cached is no longer found, and leases that began before publish under the old ones.
     pub fn change_weights(&mut self, weights_version: u64) {
         self.spec.weights_version = weights_version;
+    }
+
+    /// Forgets what the cached pages hold, because the memory behind them is lost. Leases are to be released before.
+    pub fn forget(&mut self) {
+        while let Some(page) = self.cached.pop() {
+            self.index.remove(page);
+            self.free.push(page);
+        }
     }
 
     /// Pages in all.

@@ -2,6 +2,10 @@
 //!
 //! This crate knows nothing of tokenizers, HTTP or files of jobs.
 
+pub mod batcher;
+pub mod feed;
+pub mod pool;
+pub mod sampler;
 pub mod ticket;
 
 pub use ticket::{Draw, Feed, Samples, Sampling, Ticket, Token};

@@ -2,6 +2,7 @@
 //!
 //! This crate knows nothing of tokenizers, HTTP or files of jobs.
 
+pub mod port;
 pub mod ticket;
 
 pub use ticket::{Draw, Feed, Samples, Sampling, Ticket, Token};

@@ -3,9 +3,8 @@
 //! Invariant: between a sleeper's [`Bell::arm`] and its next look at its ports no event is missed (see the protocol in
 //! `README.md` beside this file). A bell knows nothing of messages.
 
-use super::sync::{Arc, AtomicBool, Mutex, Ordering, Thread, current, fence, park};
+use super::sync::{Arc, AtomicBool, Ordering, Parker, fence};
 use crossbeam::utils::CachePadded;
-use std::sync::PoisonError;
 
 /// Wakes one sleeper: a lane's thread, or whatever a callback reaches. Clones are the same bell; several ports share one.
 #[derive(Clone)]
@@ -20,8 +19,8 @@ struct Core {
 }
 
 enum Sleeper {
-    /// The thread that attached itself last.
-    Thread(Mutex<Option<Thread>>),
+    /// A thread.
+    Thread(Parker),
     /// Anything else, such as a message to an actix actor.
     Callback(Box<dyn Fn() + Send + Sync>),
 }
@@ -29,7 +28,7 @@ enum Sleeper {
 impl Bell {
     /// A bell for a thread, which names itself with [`Bell::attach`] before it first sleeps.
     pub fn thread() -> Self {
-        Self::new(Sleeper::Thread(Mutex::new(None)), false)
+        Self::new(Sleeper::Thread(Parker::default()), false)
     }
 
     /// A bell that calls `wake`, at most once for each [`Bell::arm`]; it is armed from the start.
@@ -47,17 +46,16 @@ impl Bell {
     /// Makes the calling thread the one that is woken. Does nothing for a callback.
     pub fn attach(&self) {
         match &self.core.sleeper {
-            Sleeper::Thread(thread) => {
-                *thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(current());
-            }
+            Sleeper::Thread(parker) => parker.attach(),
             Sleeper::Callback(_) => {}
         }
     }
 
     /// Announces sleep. The caller must look at all its ports once more after this, and [`Bell::disarm`] if one is ready.
     pub fn arm(&self) {
-        self.core.asleep.store(true, Ordering::Relaxed);
-        // Race A (README): the store above must be visible to a sender before our last look at the ports.
+        // A swap rather than a store: it takes its place after any ringer's swap, so a late ringer cannot undo it unseen.
+        self.core.asleep.swap(true, Ordering::AcqRel);
+        // Race A (README): the swap above must be visible to a sender before our last look at the ports.
         fence(Ordering::SeqCst);
     }
 
@@ -70,10 +68,10 @@ impl Bell {
     /// the bell has rung in between, or if it is a callback's.
     pub fn park(&self) {
         match &self.core.sleeper {
-            Sleeper::Thread(_) => {
+            Sleeper::Thread(parker) => {
                 // A loop, because a stale token of an earlier ring may end `park` early.
                 while self.core.asleep.load(Ordering::Acquire) {
-                    park();
+                    parker.park();
                 }
             }
             Sleeper::Callback(_) => {}
@@ -124,11 +122,7 @@ impl Bell {
     #[cold]
     fn wake(&self) {
         match &self.core.sleeper {
-            Sleeper::Thread(thread) => {
-                if let Some(thread) = &*thread.lock().unwrap_or_else(PoisonError::into_inner) {
-                    thread.unpark();
-                }
-            }
+            Sleeper::Thread(parker) => parker.unpark(),
             Sleeper::Callback(wake) => wake(),
         }
     }

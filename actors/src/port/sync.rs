@@ -12,9 +12,33 @@ pub(super) use modelled::*;
 #[cfg(not(loom))]
 mod plain {
     pub(in crate::port) use crossbeam::queue::ArrayQueue;
+    pub(in crate::port) use std::sync::Arc;
     pub(in crate::port) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-    pub(in crate::port) use std::sync::{Arc, Mutex};
-    pub(in crate::port) use std::thread::{Thread, current, park};
+    use std::sync::{Mutex, PoisonError};
+    use std::thread::{Thread, current, park};
+
+    /// The thread that sleeps: the one that attached itself last. `unpark` before `park` makes `park` return at once.
+    #[derive(Debug, Default)]
+    pub(in crate::port) struct Parker(Mutex<Option<Thread>>);
+
+    impl Parker {
+        pub(in crate::port) fn attach(&self) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(current());
+        }
+
+        /// For the attached thread only. May return early.
+        pub(in crate::port) fn park(&self) {
+            park();
+        }
+
+        pub(in crate::port) fn unpark(&self) {
+            // Cloned, so that the sleeper does not wake into our lock.
+            let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(thread) = thread {
+                thread.unpark();
+            }
+        }
+    }
 
     /// `std::cell::UnsafeCell` with the access functions of loom's.
     #[derive(Debug)]
@@ -40,12 +64,36 @@ mod plain {
 #[cfg(loom)]
 mod modelled {
     pub(in crate::port) use loom::cell::UnsafeCell;
+    pub(in crate::port) use loom::sync::Arc;
     pub(in crate::port) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
-    pub(in crate::port) use loom::sync::{Arc, Mutex};
-    pub(in crate::port) use loom::thread::{Thread, current, park};
 
     use loom::sync::atomic::AtomicUsize;
+    use loom::sync::{Condvar, Mutex};
     use std::collections::VecDeque;
+
+    /// A thread's park token. Not loom's own `park`: its `unpark` also releases a thread that waits for a lock or a join.
+    #[derive(Debug, Default)]
+    pub(in crate::port) struct Parker {
+        token: Mutex<bool>,
+        given: Condvar,
+    }
+
+    impl Parker {
+        pub(in crate::port) fn attach(&self) {}
+
+        pub(in crate::port) fn park(&self) {
+            let mut token = self.token.lock().expect("no model panics with the lock held");
+            while !*token {
+                token = self.given.wait(token).expect("no model panics with the lock held");
+            }
+            *token = false;
+        }
+
+        pub(in crate::port) fn unpark(&self) {
+            *self.token.lock().expect("no model panics with the lock held") = true;
+            self.given.notify_one();
+        }
+    }
 
     /// Stands for crossbeam's queue, which is not built on loom's atomics.
     ///

@@ -6,6 +6,7 @@ pub mod batcher;
 pub mod feed;
 pub mod pool;
 pub mod sampler;
+pub mod port;
 pub mod ticket;
 
 pub use ticket::{Draw, Feed, Samples, Sampling, Ticket, Token};

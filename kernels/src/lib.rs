@@ -2,6 +2,19 @@
 //!
 //! This crate knows nothing of models, actors or requests.
 
+pub mod error;
+pub mod isa;
+pub mod memory;
+pub mod ops;
+mod panel;
+mod slab;
 pub mod step;
+pub mod team;
+pub mod weights;
 
+pub use error::KernelError;
+pub use isa::Isa;
+pub use memory::Memory;
 pub use step::{Span, Step};
+pub use team::{Team, TeamSpec};
+pub use weights::{RowSource, Weight};

@@ -1,0 +1,139 @@
+//! Eight lanes as one AVX2 register.
+//!
+//! [`Avx2`] exists only where [`Avx2::detect`] found AVX2, FMA and F16C: whoever holds one may use their instructions.
+
+use super::{Kernel, Simd};
+use std::arch::x86_64::*;
+
+/// Proof that AVX2, FMA and F16C are there.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// The proof, if the machine has them.
+    #[inline(always)]
+    pub(crate) fn detect() -> Option<Self> {
+        let there =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        there.then_some(Self(()))
+    }
+}
+
+/// Runs a kernel compiled for AVX2.
+pub(super) fn run<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn compiled<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+        kernel.run(simd)
+    }
+    // SAFETY: `simd` proves that the three sets are there (Avx2::detect).
+    unsafe { compiled(simd, kernel) }
+}
+
+/// Calls intrinsics on the strength of an [`Avx2`].
+macro_rules! proven {
+    ($call:expr) => {{
+        // SAFETY: `self` proves that AVX2, FMA and F16C are there; loads and stores are of whole arrays behind references.
+        unsafe { $call }
+    }};
+}
+
+impl Simd for Avx2 {
+    type V = __m256;
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m256 {
+        proven!(_mm256_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn load(self, from: &[f32; 8]) -> __m256 {
+        proven!(_mm256_loadu_ps(from.as_ptr()))
+    }
+
+    #[inline(always)]
+    fn store(self, value: __m256, to: &mut [f32; 8]) {
+        proven!(_mm256_storeu_ps(to.as_mut_ptr(), value))
+    }
+
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        proven!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_add_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_div_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        proven!(_mm256_min_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        proven!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+
+    #[inline(always)]
+    fn zero_below(self, x: __m256, limit: __m256, value: __m256) -> __m256 {
+        proven!(_mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(x, limit), value))
+    }
+
+    #[inline(always)]
+    fn with_sign(self, magnitude: __m256, sign: __m256) -> __m256 {
+        let mask = self.splat(-0.0);
+        proven!(_mm256_or_ps(_mm256_andnot_ps(mask, magnitude), _mm256_and_ps(mask, sign)))
+    }
+
+    #[inline(always)]
+    fn power_of_two(self, n: __m256) -> __m256 {
+        proven!({
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        })
+    }
+
+    #[inline(always)]
+    fn widen_f16(self, from: &[u16; 8]) -> __m256 {
+        proven!(_mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())))
+    }
+
+    #[inline(always)]
+    fn widen_low(self, from: &[u32; 8]) -> __m256 {
+        proven!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_loadu_si256(from.as_ptr().cast()))))
+    }
+
+    #[inline(always)]
+    fn widen_high(self, from: &[u32; 8]) -> __m256 {
+        proven!({
+            let words = _mm256_loadu_si256(from.as_ptr().cast());
+            _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(-65536)))
+        })
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
+    }
+}

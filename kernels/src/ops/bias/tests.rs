@@ -1,0 +1,16 @@
+use super::*;
+use crate::ops::samples::{bits, numbers, sets, team};
+
+#[test]
+fn the_vector_repeats_over_rows_and_along_them() {
+    for isa in sets() {
+        for (rows, width, n) in [(0, 8, 8), (1, 1, 1), (3, 15, 5), (300, 96, 96)] {
+            let (mut x, w) = (numbers(1, rows * width), numbers(2, n));
+            let wanted = reference::bias(&x, &w);
+            let team = team(2);
+            // SAFETY: x is this test's own.
+            unsafe { run(Workers { team: &team, isa }, Slab::new(&mut x), &w) };
+            assert_eq!(bits(&x), bits(&wanted));
+        }
+    }
+}

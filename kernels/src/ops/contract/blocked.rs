@@ -1,0 +1,121 @@
+//! More than six rows: each chunk of a panel meets all row blocks of a group while it is near the core.
+//!
+//! Order: row groups, chunks of K, panels of the strip, row blocks. Sums that wait for their next chunk lie in the thread's own memory,
+//! side by side; spilled and loaded again they keep their bits.
+
+use super::{BLOCK_ROWS, CHUNK_LINES, GROUP_BLOCKS, Strip, Task};
+use crate::isa::Simd;
+use crate::panel::{Ahead, F32, Format, LANES, load_sums, store_sums, sweep};
+use std::ops::Range;
+
+/// Rows from which a chunk is widened to f32 once, rather than in registers by each row block (measured).
+const WIDE_FROM: usize = 128;
+
+/// One chunk of one panel, for one group of row blocks.
+struct Chunk<'a> {
+    task: Task<'a>,
+    panel: usize,
+    /// Its terms, by number.
+    terms: Range<usize>,
+    blocks: Range<usize>,
+    /// Where the thread reads next, and how many bytes.
+    next: *const u8,
+    next_bytes: usize,
+}
+
+#[inline(always)]
+pub(super) fn run<S: Simd, F: Format>(s: S, strip: Strip<'_>) {
+    let Strip { task, panels, wide, sums } = strip;
+    let k = task.part.weight.spec().k as usize;
+    let (pairs, line) = (k.div_ceil(2), size_of::<F::Line>());
+    // A chunk of f32 is its own widened form; it is half as long, to take no more of the first-level cache.
+    let chunk_lines = if line > 64 { CHUNK_LINES / 2 } else { CHUNK_LINES };
+    let all = task.part.weight.lines::<F>();
+    let (sums, _) = sums.as_chunks_mut::<LANES>();
+    for group in (0..task.blocks.count).step_by(GROUP_BLOCKS) {
+        let blocks = group..(group + GROUP_BLOCKS).min(task.blocks.count);
+        for from in (0..pairs).step_by(chunk_lines) {
+            let to = (from + chunk_lines).min(pairs);
+            for panel in panels.clone() {
+                let next = if panel + 1 < panels.end { (panel + 1) * pairs + from } else { panels.start * pairs + to };
+                let chunk = Chunk {
+                    task,
+                    panel,
+                    terms: 2 * from..(2 * to).min(k),
+                    blocks: blocks.clone(),
+                    next: all.as_ptr().wrapping_add(next).cast(),
+                    next_bytes: (to - from) * line,
+                };
+                let lines = &all[panel * pairs..][from..to];
+                let sums = &mut sums[(panel - panels.start) * GROUP_BLOCKS * BLOCK_ROWS..];
+                if task.blocks.rows >= WIDE_FROM && line <= 64 {
+                    let wide = widen::<S, F>(s, lines, wide);
+                    group_rows::<S, F32>(s, &chunk, wide, sums);
+                } else {
+                    group_rows::<S, F>(s, &chunk, lines, sums);
+                }
+            }
+        }
+    }
+}
+
+/// A chunk as f32.
+#[inline(always)]
+fn widen<'a, S: Simd, F: Format>(s: S, lines: &[F::Line], wide: &'a mut [f32]) -> &'a [<F32 as Format>::Line] {
+    let wide: &mut [<F32 as Format>::Line] = &mut bytemuck::cast_slice_mut(wide)[..lines.len()];
+    for (line, wide) in lines.iter().zip(wide.iter_mut()) {
+        store_sums(s, F::term(s, line, 0), &mut wide[0]);
+        store_sums(s, F::term(s, line, 1), &mut wide[1]);
+    }
+    wide
+}
+
+/// All row blocks of a group.
+#[inline(always)]
+fn group_rows<S: Simd, F: Format>(s: S, chunk: &Chunk<'_>, lines: &[F::Line], sums: &mut [[f32; LANES]]) {
+    let (group_row, _) = chunk.task.blocks.at(chunk.blocks.start);
+    for block in chunk.blocks.clone() {
+        let (row, rows) = chunk.task.blocks.at(block);
+        let sums = &mut sums[row - group_row..][..rows];
+        match rows {
+            3 => block_rows::<S, F, 3>(s, chunk, lines, block, sums),
+            4 => block_rows::<S, F, 4>(s, chunk, lines, block, sums),
+            5 => block_rows::<S, F, 5>(s, chunk, lines, block, sums),
+            6 => block_rows::<S, F, 6>(s, chunk, lines, block, sums),
+            other => unreachable!("seven rows and more make even blocks of three to six, not {other}"),
+        }
+    }
+}
+
+/// One row block: R rows by one panel over the chunk.
+#[inline(always)]
+fn block_rows<S: Simd, F: Format, const R: usize>(
+    s: S,
+    chunk: &Chunk<'_>,
+    lines: &[F::Line],
+    block: usize,
+    waiting: &mut [[f32; LANES]],
+) {
+    let (row, _) = chunk.task.blocks.at(block);
+    let k = chunk.task.x.len() / chunk.task.blocks.rows;
+    let x = &chunk.task.x[row * k..][chunk.terms.start * R..chunk.terms.end * R];
+    let mut sums = [[[s.zero(); 2]; 1]; R];
+    if chunk.terms.start > 0 {
+        for r in 0..R {
+            sums[r][0] = load_sums(s, &waiting[r]);
+        }
+    }
+    // Each block prefetches its share of what comes next.
+    let share = chunk.next_bytes / chunk.blocks.len();
+    let from = chunk.next.wrapping_add((block - chunk.blocks.start) * share);
+    let ahead = Ahead { from: [from], step: share.div_ceil(lines.len()) };
+    let sums = sweep::<S, F, R, 1, 1>(s, [lines], x, sums, ahead);
+    for r in 0..R {
+        if chunk.terms.end == k {
+            // SAFETY: the strip's panels are this thread's alone.
+            unsafe { chunk.task.finish(s, row + r, chunk.panel, sums[r][0]) };
+        } else {
+            store_sums(s, sums[r][0], &mut waiting[r]);
+        }
+    }
+}

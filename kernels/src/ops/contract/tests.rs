@@ -1,0 +1,77 @@
+use super::*;
+use crate::isa::Isa;
+use crate::ops::samples::{bits, numbers, sets, team};
+use crate::weights::samples::{rounded, weight};
+use graph::plan::WeightUse;
+
+/// Results of all weights for the same rows.
+fn compute(isa: Isa, threads: usize, weights: &[Weight], x: &[f32], rows: usize) -> Vec<Vec<f32>> {
+    let team = team(threads);
+    let mut room = Room::new(rows, x.len() / rows.max(1), threads);
+    let mut results: Vec<Vec<f32>> = weights.iter().map(|w| vec![f32::NAN; rows * w.spec().n as usize]).collect();
+    let slabs: Vec<Slab<'_>> = results.iter_mut().map(|y| Slab::new(y)).collect();
+    let at = |i: usize| Part { weight: &weights[i], y: slabs[i] };
+    let parts = Parts { count: weights.len(), at: &at };
+    // SAFETY: the results are this function's own and apart.
+    unsafe { run(Workers { team: &team, isa }, x, rows, parts, &mut room) };
+    results
+}
+
+const DTYPES: [DType; 3] = [DType::F32, DType::Bf16, DType::F16];
+
+#[test]
+fn sums_are_those_of_the_reference_for_any_shape() {
+    for isa in sets() {
+        for dtype in DTYPES {
+            for (n, k) in [(1, 1), (16, 2), (15, 3), (17, 64), (40, 513), (33, 1030), (130, 96)] {
+                let w = rounded(n, k, dtype);
+                for rows in [0, 1, 2, 3, 5, 6, 7, 13, 130] {
+                    let x = numbers(11, rows * k);
+                    let (wanted, sizes) = reference::contract(&x, &w, k);
+                    let y = compute(isa, 2, &[weight(n, k, dtype, WeightUse::Panels)], &x, rows);
+                    for ((got, wanted), size) in y[0].iter().zip(&wanted).zip(&sizes) {
+                        assert!((got - wanted).abs() <= 2e-6 * size, "{dtype} {n}x{k} rows {rows}: {got} for {wanted}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_every_batch_and_on_every_team() {
+    const ALL: usize = 200;
+    for isa in sets() {
+        for dtype in DTYPES {
+            for (n, k) in [(70, 1027), (36, 300)] {
+                let (w, x) = (weight(n, k, dtype, WeightUse::Panels), numbers(5, ALL * k));
+                let gold = compute(isa, 1, std::slice::from_ref(&w), &x, ALL).remove(0);
+                for rows in [1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 32, 100, 128] {
+                    for threads in [1, 2] {
+                        let first = (rows * 7) % (ALL - rows);
+                        let part = &x[first * k..(first + rows) * k];
+                        let y = compute(isa, threads, std::slice::from_ref(&w), part, rows).remove(0);
+                        let same = bits(&y) == bits(&gold[first * n..(first + rows) * n]);
+                        assert!(same, "{dtype} {n}x{k} rows {rows} threads {threads} {}", isa.name());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_that_share_x_have_the_bits_they_have_alone() {
+    for isa in sets() {
+        let weights: Vec<Weight> = [(33, DType::F32), (1, DType::Bf16), (64, DType::F16), (16, DType::Bf16)]
+            .map(|(n, dtype)| weight(n, 100, dtype, WeightUse::Panels))
+            .into();
+        for rows in [1, 4, 9, 140] {
+            let x = numbers(5, rows * 100);
+            let together = compute(isa, 2, &weights, &x, rows);
+            for (i, y) in together.iter().enumerate() {
+                assert_eq!(bits(y), bits(&compute(isa, 1, &weights[i..=i], &x, rows)[0]));
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+use super::*;
+use crate::isa::Isa;
+use crate::ops::samples::{bits, team};
+use crate::weights::samples::{rounded, weight};
+use graph::DType;
+use graph::plan::WeightUse;
+
+#[test]
+fn tables_and_panels_give_the_bits_of_the_rounded_weights() {
+    let ids = [0, 3, 20, 4_000_000_000, 16, 36, 37, 19];
+    for (n, k, first) in [(17, 5, 3), (34, 64, 3), (1, 1, 20), (40, 7, 0)] {
+        for dtype in [DType::F32, DType::Bf16, DType::F16] {
+            let wanted = reference::gather(&rounded(n, k, dtype), k, first, &ids);
+            for used in [WeightUse::Table, WeightUse::Panels] {
+                let table = weight(n, k, dtype, used);
+                let mut y = vec![9.0; ids.len() * k];
+                let team = team(2);
+                let workers = Workers { team: &team, isa: Isa::Portable };
+                // SAFETY: y is this test's own.
+                unsafe { run(workers, &table, first, &ids, Slab::new(&mut y)) };
+                assert_eq!(bits(&y), bits(&wanted), "{n} x {k} {dtype} {used:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+use super::*;
+use crate::ops::Workers;
+use crate::ops::samples::{assert_close, bits, numbers, sets, team};
+use crate::slab::Slab;
+
+#[test]
+fn norms_are_those_of_the_reference_for_any_length() {
+    for isa in sets() {
+        for (rows, n) in [(0, 8), (1, 1), (3, 7), (2, 32), (5, 33), (300, 96), (2, 4099)] {
+            let (mut x, w) = (numbers(1, rows * n), numbers(2, n));
+            let wanted = reference::rms_norm(&x, &w, 1e-6);
+            let team = team(2);
+            let mut y = vec![0.0; x.len()];
+            // SAFETY: x and y are this test's own.
+            unsafe { run(Workers { team: &team, isa }, Slab::new(&mut x), &w, 1e-6, Slab::new(&mut y)) };
+            assert_close(&y, &wanted, 1e-6, "rms_norm");
+            let slab = Slab::new(&mut x);
+            // SAFETY: x is this test's own, and the result is in place.
+            unsafe { run(Workers { team: &team, isa }, slab, &w, 1e-6, slab) };
+            assert_eq!(bits(&x), bits(&y), "in place");
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_among_others() {
+    for isa in sets() {
+        let (rows, n) = (200, 130);
+        let (mut x, w) = (numbers(1, rows * n), numbers(2, n));
+        let mut alone = x[50 * n..51 * n].to_vec();
+        for (x, threads) in [(&mut x, 2), (&mut alone, 1)] {
+            let team = team(threads);
+            let slab = Slab::new(x);
+            // SAFETY: x is this test's own.
+            unsafe { run(Workers { team: &team, isa }, slab, &w, 1e-6, slab) };
+        }
+        assert_eq!(bits(&x[50 * n..51 * n]), bits(&alone));
+    }
+}
+
+#[test]
+fn the_fused_sum_has_the_bits_of_a_sum_and_a_norm() {
+    for isa in sets() {
+        let (rows, n) = (3, 37);
+        let (mut a, mut b, w) = (numbers(1, rows * n), numbers(3, rows * n), numbers(2, n));
+        let mut total: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
+        let (mut y, mut separate) = (vec![0.0; a.len()], vec![0.0; a.len()]);
+        let team = team(1);
+        let workers = Workers { team: &team, isa };
+        let (a_slab, b_slab) = (Slab::new(&mut a), Slab::new(&mut b));
+        // SAFETY: all are this test's own; the sum is a.
+        unsafe {
+            add_run(workers, Sum { a: a_slab, b: b_slab, sum: a_slab }, &w, 1e-5, Slab::new(&mut y));
+            run(workers, Slab::new(&mut total), &w, 1e-5, Slab::new(&mut separate));
+        }
+        assert_eq!(bits(&y), bits(&separate));
+        assert_eq!(bits(&a), bits(&total));
+    }
+}

@@ -1,0 +1,191 @@
+//! Panels: 16 outputs over a run of terms, stored so that one pass reads them front to back.
+//!
+//! A panel is a run of lines; a line holds two consecutive terms of all 16 outputs. Weights are panels over K; the keys of a cache
+//! page are a panel whose outputs are positions, its values panels whose outputs are dims. [`sweep`] is the one inner loop over
+//! all of them: an output has one accumulator, to which its terms are added in order, whatever is computed beside it.
+
+use crate::isa::Simd;
+use graph::DType;
+use half::{bf16, f16};
+
+/// Outputs of a panel.
+pub(crate) const LANES: usize = 16;
+
+/// How a line of a panel is stored.
+pub(crate) trait Format: Copy + Send + Sync + 'static {
+    /// Two terms of 16 outputs.
+    type Line: bytemuck::Pod + Send + Sync;
+    /// The element type.
+    const DTYPE: DType;
+    /// One term of all outputs, the first (0) or the second (1).
+    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2];
+    /// Rounds a value into its place.
+    fn set(line: &mut Self::Line, which: usize, lane: usize, value: f32);
+    /// The value at a place.
+    fn get(line: &Self::Line, which: usize, lane: usize) -> f32;
+}
+
+#[inline(always)]
+fn halves<T>(sixteen: &[T; 16]) -> [&[T; 8]; 2] {
+    let (eights, _) = sixteen.as_chunks::<8>();
+    [&eights[0], &eights[1]]
+}
+
+/// f32, term after term.
+#[derive(Clone, Copy)]
+pub(crate) struct F32;
+
+impl Format for F32 {
+    type Line = [[f32; 16]; 2];
+    const DTYPE: DType = DType::F32;
+
+    #[inline(always)]
+    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2] {
+        let [low, high] = halves(&line[which]);
+        [s.load(low), s.load(high)]
+    }
+
+    #[inline(always)]
+    fn set(line: &mut Self::Line, which: usize, lane: usize, value: f32) {
+        line[which][lane] = value;
+    }
+
+    #[inline(always)]
+    fn get(line: &Self::Line, which: usize, lane: usize) -> f32 {
+        line[which][lane]
+    }
+}
+
+/// bf16 in words: the first term in the low half, the second in the high half. Widening is a shift or a mask.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16;
+
+impl Format for Bf16 {
+    type Line = [u32; 16];
+    const DTYPE: DType = DType::Bf16;
+
+    #[inline(always)]
+    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2] {
+        let [low, high] = halves(line);
+        if which == 0 { [s.widen_low(low), s.widen_low(high)] } else { [s.widen_high(low), s.widen_high(high)] }
+    }
+
+    #[inline(always)]
+    fn set(line: &mut Self::Line, which: usize, lane: usize, value: f32) {
+        let bits = u32::from(bf16::from_f32(value).to_bits());
+        let word = line[lane];
+        line[lane] = if which == 0 { (word & 0xffff_0000) | bits } else { (word & 0xffff) | (bits << 16) };
+    }
+
+    #[inline(always)]
+    fn get(line: &Self::Line, which: usize, lane: usize) -> f32 {
+        bf16::from_bits((line[lane] >> (16 * which)) as u16).to_f32()
+    }
+}
+
+/// f16, term after term.
+#[derive(Clone, Copy)]
+pub(crate) struct F16;
+
+impl Format for F16 {
+    type Line = [[u16; 16]; 2];
+    const DTYPE: DType = DType::F16;
+
+    #[inline(always)]
+    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2] {
+        let [low, high] = halves(&line[which]);
+        [s.widen_f16(low), s.widen_f16(high)]
+    }
+
+    #[inline(always)]
+    fn set(line: &mut Self::Line, which: usize, lane: usize, value: f32) {
+        line[which][lane] = f16::from_f32(value).to_bits();
+    }
+
+    #[inline(always)]
+    fn get(line: &Self::Line, which: usize, lane: usize) -> f32 {
+        f16::from_bits(line[which][lane]).to_f32()
+    }
+}
+
+/// Accumulators of R rows by P panels.
+pub(crate) type Sums<V, const R: usize, const P: usize> = [[[V; 2]; P]; R];
+
+/// What to prefetch while a sweep runs: for each panel an address that moves by `step` bytes a line.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead<const P: usize> {
+    /// First address of each panel's stream.
+    pub(crate) from: [*const u8; P],
+    /// Bytes a line.
+    pub(crate) step: usize,
+}
+
+impl<const P: usize> Ahead<P> {
+    /// For sweeps that prefetch nothing.
+    pub(crate) const NOTHING: Self = Self { from: [std::ptr::null(); P], step: 0 };
+}
+
+/// Adds the terms of `x` (`[term][row]`) times those of P panels to the sums, term by term. An odd number of terms uses the first
+/// half of the last line. `TOUCH` cache lines are prefetched a line for each panel.
+#[inline(always)]
+pub(crate) fn sweep<S: Simd, F: Format, const R: usize, const P: usize, const TOUCH: usize>(
+    s: S,
+    lines: [&[F::Line]; P],
+    x: &[f32],
+    mut sums: Sums<S::V, R, P>,
+    ahead: Ahead<P>,
+) -> Sums<S::V, R, P> {
+    let (terms, _) = x.as_chunks::<R>();
+    let (pairs, odd) = terms.as_chunks::<2>();
+    let lines = lines.map(|lines| &lines[..pairs.len() + odd.len()]);
+    for (i, pair) in pairs.iter().enumerate() {
+        for p in 0..P {
+            for touch in 0..TOUCH {
+                s.prefetch(ahead.from[p].wrapping_add(i * ahead.step + touch * 64));
+            }
+        }
+        for (which, x) in pair.iter().enumerate() {
+            let mut w = [[s.zero(); 2]; P];
+            for p in 0..P {
+                w[p] = F::term(s, &lines[p][i], which);
+            }
+            step(s, &w, x, &mut sums);
+        }
+    }
+    if let [x] = odd {
+        let mut w = [[s.zero(); 2]; P];
+        for p in 0..P {
+            w[p] = F::term(s, &lines[p][pairs.len()], 0);
+        }
+        step(s, &w, x, &mut sums);
+    }
+    sums
+}
+
+/// One term.
+#[inline(always)]
+fn step<S: Simd, const R: usize, const P: usize>(s: S, w: &[[S::V; 2]; P], x: &[f32; R], sums: &mut Sums<S::V, R, P>) {
+    for r in 0..R {
+        let x = s.splat(x[r]);
+        for p in 0..P {
+            for half in 0..2 {
+                sums[r][p][half] = s.fma(w[p][half], x, sums[r][p][half]);
+            }
+        }
+    }
+}
+
+/// Writes 16 sums.
+#[inline(always)]
+pub(crate) fn store_sums<S: Simd>(s: S, sums: [S::V; 2], to: &mut [f32; 16]) {
+    let (eights, _) = to.as_chunks_mut::<8>();
+    s.store(sums[0], &mut eights[0]);
+    s.store(sums[1], &mut eights[1]);
+}
+
+/// Reads 16 sums.
+#[inline(always)]
+pub(crate) fn load_sums<S: Simd>(s: S, from: &[f32; 16]) -> [S::V; 2] {
+    let [low, high] = halves(from);
+    [s.load(low), s.load(high)]
+}

@@ -1,0 +1,151 @@
+//! Weights as kernels read them: packed once, at load.
+//!
+//! Layouts. A table lies row by row. A vector is f32. Panels are as in [`crate::panel`]: outputs in groups of 16, each group one
+//! contiguous run over all of K; outputs past `n` and a last odd term are zeros, which no kernel multiplies with anything it keeps.
+
+mod pack;
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
+use crate::error::KernelError;
+use crate::memory::Memory;
+use crate::panel::{Bf16, F16, F32, Format, LANES};
+use crate::team::Team;
+use graph::DType;
+use graph::plan::{WeightSpec, WeightUse};
+use half::{bf16, f16};
+
+/// Rows of a checkpoint tensor, after the rank's cut. Read by several threads at once.
+pub trait RowSource: Sync {
+    /// Element type of the rows: f32, bf16 or f16.
+    fn dtype(&self) -> DType;
+    /// Copies one row, little-endian, into exactly `k` elements.
+    fn copy_row(&self, row: usize, into: &mut [u8]);
+}
+
+/// A weight in memory, laid out for its use.
+#[derive(Debug)]
+pub struct Weight {
+    spec: WeightSpec,
+    memory: Memory,
+}
+
+impl Weight {
+    /// Reads and packs a weight on all threads of the team, converting to the element type of the specification.
+    pub fn load(spec: &WeightSpec, source: &dyn RowSource, team: &Team) -> Result<Self, KernelError> {
+        check(spec, source.dtype())?;
+        let (n, k) = (spec.n as usize, spec.k as usize);
+        let bytes = match spec.used {
+            WeightUse::Vector => n * 4,
+            WeightUse::Table => n * k * spec.dtype.bytes(),
+            WeightUse::Panels => n.div_ceil(LANES) * LANES * k.next_multiple_of(2) * spec.dtype.bytes(),
+        };
+        let mut memory = Memory::zeroed(bytes);
+        match spec.used {
+            WeightUse::Vector | WeightUse::Table => pack::rows(spec, source, team, memory.as_bytes_mut()),
+            WeightUse::Panels => match spec.dtype {
+                DType::F32 => pack::panels::<F32>(spec, source, team, memory.as_bytes_mut()),
+                DType::Bf16 => pack::panels::<Bf16>(spec, source, team, memory.as_bytes_mut()),
+                DType::F16 => pack::panels::<F16>(spec, source, team, memory.as_bytes_mut()),
+                DType::U32 => unreachable!("check refuses u32 weights"),
+            },
+        }
+        Ok(Self { spec: spec.clone(), memory })
+    }
+
+    /// What it is.
+    pub fn spec(&self) -> &WeightSpec {
+        &self.spec
+    }
+
+    /// Bytes in memory, padding counted.
+    pub fn bytes(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// The elements of a vector.
+    pub(crate) fn vector(&self) -> &[f32] {
+        assert!(self.spec.used == WeightUse::Vector, "only vectors are read as f32");
+        &self.memory.as_f32()[..self.spec.n as usize]
+    }
+
+    /// How many panels there are.
+    pub(crate) fn panels(&self) -> usize {
+        (self.spec.n as usize).div_ceil(LANES)
+    }
+
+    /// Lines of all panels, one panel after the other.
+    pub(crate) fn lines<F: Format>(&self) -> &[F::Line] {
+        assert!(self.spec.used == WeightUse::Panels && self.spec.dtype == F::DTYPE, "lines are read as they were packed");
+        bytemuck::cast_slice(self.memory.as_bytes())
+    }
+
+    /// Copies one row, widened: an entry of a table, or the terms of one output.
+    pub(crate) fn copy_row(&self, row: usize, into: &mut [f32]) {
+        match (self.spec.used, self.spec.dtype) {
+            (WeightUse::Vector, _) => into[0] = self.vector()[row],
+            (WeightUse::Table, dtype) => {
+                let bytes = into.len() * dtype.bytes();
+                widen(dtype, &self.memory.as_bytes()[row * bytes..][..bytes], into);
+            }
+            (WeightUse::Panels, DType::F32) => self.copy_output::<F32>(row, into),
+            (WeightUse::Panels, DType::Bf16) => self.copy_output::<Bf16>(row, into),
+            (WeightUse::Panels, DType::F16) => self.copy_output::<F16>(row, into),
+            (WeightUse::Panels, DType::U32) => unreachable!("check refuses u32 weights"),
+        }
+    }
+
+    fn copy_output<F: Format>(&self, row: usize, into: &mut [f32]) {
+        let pairs = into.len().div_ceil(2);
+        let lines = &self.lines::<F>()[row / LANES * pairs..][..pairs];
+        for (line, pair) in lines.iter().zip(into.chunks_mut(2)) {
+            for (which, value) in pair.iter_mut().enumerate() {
+                *value = F::get(line, which, row % LANES);
+            }
+        }
+    }
+}
+
+fn check(spec: &WeightSpec, source: DType) -> Result<(), KernelError> {
+    let refuse = |what, wanted: u64, got: u64| Err(KernelError::Weight { name: spec.name.clone(), what, wanted, got });
+    for (op, dtype) in [("weight", spec.dtype), ("weight source", source)] {
+        if dtype == DType::U32 {
+            return Err(KernelError::Missing { op, dtype, device: "cpu" });
+        }
+    }
+    if spec.used == WeightUse::Vector && spec.dtype != DType::F32 {
+        return Err(KernelError::Missing { op: "vector", dtype: spec.dtype, device: "cpu" });
+    }
+    if spec.used == WeightUse::Vector && spec.k != 1 {
+        return refuse("columns of a vector", 1, u64::from(spec.k));
+    }
+    if spec.k == 0 {
+        return refuse("columns, at least", 1, 0);
+    }
+    Ok(())
+}
+
+/// Widens little-endian elements to f32.
+fn widen(dtype: DType, from: &[u8], into: &mut [f32]) {
+    let shorts = from.as_chunks::<2>().0;
+    match dtype {
+        DType::F32 => {
+            for (value, bytes) in into.iter_mut().zip(from.as_chunks::<4>().0) {
+                *value = f32::from_le_bytes(*bytes);
+            }
+        }
+        DType::Bf16 => {
+            for (value, bytes) in into.iter_mut().zip(shorts) {
+                *value = bf16::from_le_bytes(*bytes).to_f32();
+            }
+        }
+        DType::F16 => {
+            for (value, bytes) in into.iter_mut().zip(shorts) {
+                *value = f16::from_le_bytes(*bytes).to_f32();
+            }
+        }
+        DType::U32 => unreachable!("check refuses u32 weights"),
+    }
+}

@@ -1,0 +1,86 @@
+//! Packing: checkpoint rows into tables and panels, each thread its own share.
+
+use super::{RowSource, widen};
+use crate::panel::{Format, LANES};
+use crate::team::{Team, share};
+use graph::DType;
+use graph::plan::WeightSpec;
+use half::{bf16, f16};
+use std::sync::Mutex;
+
+/// Cuts `into` into one piece a thread, of whole units of `unit` bytes, and runs `work(first unit, piece)` on each.
+fn cut(team: &Team, into: &mut [u8], unit: usize, work: &(dyn Fn(usize, &mut [u8]) + Sync)) {
+    let (units, threads) = (into.len().checked_div(unit).unwrap_or(0), team.threads());
+    let mut rest = into;
+    let mut pieces = Vec::with_capacity(threads);
+    for thread in 0..threads {
+        let range = share(units, threads, thread, 1);
+        let (piece, tail) = rest.split_at_mut(range.len() * unit);
+        pieces.push(Mutex::new((range.start, piece)));
+        rest = tail;
+    }
+    team.run(&|thread| {
+        let mut piece = pieces[thread].lock().expect("each thread locks its own piece, once");
+        let first = piece.0;
+        work(first, piece.1);
+    });
+}
+
+/// A table or a vector: row after row.
+pub(super) fn rows(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into: &mut [u8]) {
+    let (k, from, to) = (spec.k as usize, source.dtype(), spec.dtype);
+    cut(team, into, k * to.bytes(), &|first, piece| {
+        let mut row = vec![0; k * from.bytes()];
+        let mut wide = vec![0.0; k];
+        for (index, out) in piece.chunks_exact_mut(k * to.bytes()).enumerate() {
+            if from == to {
+                source.copy_row(first + index, out);
+            } else {
+                source.copy_row(first + index, &mut row);
+                widen(from, &row, &mut wide);
+                narrow(to, &wide, out);
+            }
+        }
+    });
+}
+
+/// Panels of 16 outputs.
+pub(super) fn panels<F: Format>(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into: &mut [u8]) {
+    let (n, k, from) = (spec.n as usize, spec.k as usize, source.dtype());
+    let pairs = k.div_ceil(2);
+    cut(team, into, pairs * size_of::<F::Line>(), &|first, piece| {
+        let mut row = vec![0; k * from.bytes()];
+        let mut wide = vec![0.0; k];
+        let lines: &mut [F::Line] = bytemuck::cast_slice_mut(piece);
+        for (index, panel) in lines.chunks_exact_mut(pairs).enumerate() {
+            for lane in 0..LANES.min(n - (first + index) * LANES) {
+                source.copy_row((first + index) * LANES + lane, &mut row);
+                widen(from, &row, &mut wide);
+                for (line, pair) in panel.iter_mut().zip(wide.chunks(2)) {
+                    for (which, value) in pair.iter().enumerate() {
+                        F::set(line, which, lane, *value);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Rounds to the element type, to nearest with ties to even.
+fn narrow(dtype: DType, from: &[f32], into: &mut [u8]) {
+    let shorts = |into: &mut [u8], round: fn(f32) -> u16| {
+        for (bytes, value) in into.as_chunks_mut::<2>().0.iter_mut().zip(from) {
+            *bytes = round(*value).to_le_bytes();
+        }
+    };
+    match dtype {
+        DType::F32 => {
+            for (bytes, value) in into.as_chunks_mut::<4>().0.iter_mut().zip(from) {
+                *bytes = value.to_le_bytes();
+            }
+        }
+        DType::Bf16 => shorts(into, |value| bf16::from_f32(value).to_bits()),
+        DType::F16 => shorts(into, |value| f16::from_f32(value).to_bits()),
+        DType::U32 => unreachable!("check refuses u32 weights"),
+    }
+}

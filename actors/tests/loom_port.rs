@@ -4,7 +4,7 @@
 
 use loom::model::Builder;
 use loom::thread;
-use millstream_actors::port::{Bell, Delivery, Inbox, Outbox, channel};
+use actors::port::{Bell, Delivery, Inbox, Outbox, channel};
 
 /// Explores `model` with at most `preemptions` forced switches, which bounds the time of the larger models.
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {

@@ -8,7 +8,7 @@
 //! both; nothing is allocated after [`channel`]. A port does not know what it carries.
 //!
 //! ```
-//! use millstream_actors::port::channel;
+//! use actors::port::channel;
 //! let (mut outbox, mut inboxes) = channel(vec![0u8; 2], 1);
 //! let mut slot = outbox.try_slot().expect("both credits are home");
 //! *slot = 7;
@@ -17,7 +17,7 @@
 //! ```
 //! Writing after sending does not compile:
 //! ```compile_fail,E0382
-//! # use millstream_actors::port::channel;
+//! # use actors::port::channel;
 //! let (mut outbox, _inboxes) = channel(vec![0u8], 1);
 //! let mut slot = outbox.try_slot().unwrap();
 //! slot.send();
@@ -25,20 +25,20 @@
 //! ```
 //! Nor does writing into what was received:
 //! ```compile_fail,E0594
-//! # use millstream_actors::port::channel;
+//! # use actors::port::channel;
 //! let (mut outbox, mut inboxes) = channel(vec![0u8], 1);
 //! outbox.try_slot().unwrap().send();
 //! *inboxes[0].try_recv().unwrap() = 1;
 //! ```
 //! ```compile_fail,E0596
-//! # use millstream_actors::port::channel;
+//! # use actors::port::channel;
 //! let (mut outbox, mut inboxes) = channel(vec![vec![0u8]], 1);
 //! outbox.try_slot().unwrap().send();
 //! inboxes[0].try_recv().unwrap().push(1);
 //! ```
 //! Nor does a buffer that threads cannot share travel between them:
 //! ```compile_fail,E0277
-//! # use millstream_actors::port::channel;
+//! # use actors::port::channel;
 //! let (outbox, _inboxes) = channel(vec![std::cell::Cell::new(0u8)], 1);
 //! std::thread::spawn(move || drop(outbox));
 //! ```

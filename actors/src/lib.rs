@@ -2,7 +2,10 @@
 //!
 //! This crate knows nothing of tokenizers, HTTP or files of jobs.
 
+pub mod lane;
 pub mod port;
+pub mod stage;
 pub mod ticket;
+pub mod trace;
 
 pub use ticket::{Draw, Feed, Samples, Sampling, Ticket, Token};

@@ -6,7 +6,10 @@ pub mod batcher;
 pub mod feed;
 pub mod pool;
 pub mod sampler;
+pub mod lane;
 pub mod port;
+pub mod stage;
 pub mod ticket;
+pub mod trace;
 
 pub use ticket::{Draw, Feed, Samples, Sampling, Ticket, Token};

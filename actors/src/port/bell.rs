@@ -79,12 +79,11 @@ impl Bell {
     }
 
     /// Parks like [`Bell::park`], but at most for `limit`: for work that no bell announces, such as MPI's progress.
-    #[cfg(not(loom))]
     pub fn park_at_most(&self, limit: std::time::Duration) {
         match &self.core.sleeper {
-            Sleeper::Thread(_) => {
+            Sleeper::Thread(parker) => {
                 if self.core.asleep.load(Ordering::Acquire) {
-                    std::thread::park_timeout(limit);
+                    parker.park_at_most(limit);
                 }
                 self.disarm();
             }

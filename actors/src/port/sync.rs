@@ -15,7 +15,8 @@ mod plain {
     pub(in crate::port) use std::sync::Arc;
     pub(in crate::port) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
     use std::sync::{Mutex, PoisonError};
-    use std::thread::{Thread, current, park};
+    use std::thread::{Thread, current, park, park_timeout};
+    use std::time::Duration;
 
     /// The thread that sleeps: the one that attached itself last. `unpark` before `park` makes `park` return at once.
     #[derive(Debug, Default)]
@@ -29,6 +30,11 @@ mod plain {
         /// For the attached thread only. May return early.
         pub(in crate::port) fn park(&self) {
             park();
+        }
+
+        /// Like `park`, but at most for `limit`.
+        pub(in crate::port) fn park_at_most(&self, limit: Duration) {
+            park_timeout(limit);
         }
 
         pub(in crate::port) fn unpark(&self) {
@@ -88,6 +94,9 @@ mod modelled {
             }
             *token = false;
         }
+
+        /// Returns at once: no model has time.
+        pub(in crate::port) fn park_at_most(&self, _limit: std::time::Duration) {}
 
         pub(in crate::port) fn unpark(&self) {
             *self.token.lock().expect("no model panics with the lock held") = true;

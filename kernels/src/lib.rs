@@ -2,6 +2,7 @@
 //!
 //! This crate knows nothing of models, actors or requests.
 
+pub mod cache;
 pub mod error;
 pub mod isa;
 pub mod memory;
@@ -12,6 +13,7 @@ pub mod step;
 pub mod team;
 pub mod weights;
 
+pub use cache::Cache;
 pub use error::KernelError;
 pub use isa::Isa;
 pub use memory::Memory;

@@ -11,6 +11,31 @@ use half::{bf16, f16};
 /// Outputs of a panel.
 pub(crate) const LANES: usize = 16;
 
+/// Rows of a register block: 6 rows by 16 outputs are 12 accumulators of the 16 registers there are.
+pub(crate) const BLOCK_ROWS: usize = 6;
+
+/// Even row blocks of at most six rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocks {
+    /// Rows in all.
+    pub(crate) rows: usize,
+    /// Blocks.
+    pub(crate) count: usize,
+}
+
+impl Blocks {
+    /// Blocks of this many rows.
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { rows, count: rows.div_ceil(BLOCK_ROWS) }
+    }
+
+    /// First row and rows of a block. Sizes differ by at most one, larger ones first.
+    pub(crate) fn at(self, block: usize) -> (usize, usize) {
+        let (small, larger) = (self.rows / self.count, self.rows % self.count);
+        (block * small + block.min(larger), small + usize::from(block < larger))
+    }
+}
+
 /// How a line of a panel is stored.
 pub(crate) trait Format: Copy + Send + Sync + 'static {
     /// Two terms of 16 outputs.

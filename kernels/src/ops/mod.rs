@@ -1,6 +1,6 @@
 //! One folder an op: its contract, a plain reference that is its meaning, the fast version, the tests.
 
-//ATT
+pub(crate) mod attend;
 pub(crate) mod bias;
 pub(crate) mod binary;
 pub mod concat;

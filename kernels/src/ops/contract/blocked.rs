@@ -3,9 +3,9 @@
 //! Order: row groups, chunks of K, panels of the strip, row blocks. Sums that wait for their next chunk lie in the thread's own memory,
 //! side by side; spilled and loaded again they keep their bits.
 
-use super::{BLOCK_ROWS, CHUNK_LINES, GROUP_BLOCKS, Strip, Task};
+use super::{CHUNK_LINES, GROUP_BLOCKS, Strip, Task};
 use crate::isa::Simd;
-use crate::panel::{Ahead, F32, Format, LANES, load_sums, store_sums, sweep};
+use crate::panel::{Ahead, BLOCK_ROWS, F32, Format, LANES, load_sums, store_sums, sweep};
 use std::ops::Range;
 
 /// Rows from which a chunk is widened to f32 once, rather than in registers by each row block (measured).

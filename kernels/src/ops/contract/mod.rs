@@ -18,15 +18,13 @@ mod tests;
 use super::Workers;
 use crate::isa::{Kernel, Simd};
 use crate::memory::Memory;
-use crate::panel::{Bf16, F16, F32, Format, LANES};
+use crate::panel::{BLOCK_ROWS, Bf16, Blocks, F16, F32, Format, LANES};
 use crate::slab::Slab;
 use crate::weights::Weight;
 use graph::DType;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Rows of a register block: 6 rows by 16 outputs are 12 accumulators of the 16 registers there are.
-const BLOCK_ROWS: usize = 6;
 /// Row blocks of a group, whose x stays in the second-level cache while panels pass by.
 const GROUP_BLOCKS: usize = 32;
 /// Panels a thread takes at a time, at most.
@@ -72,25 +70,6 @@ impl Room {
             threads: Memory::zeroed(threads * thread_len * 4),
             thread_len,
         }
-    }
-}
-
-/// Even row blocks of at most six rows.
-#[derive(Clone, Copy)]
-struct Blocks {
-    rows: usize,
-    count: usize,
-}
-
-impl Blocks {
-    fn new(rows: usize) -> Self {
-        Self { rows, count: rows.div_ceil(BLOCK_ROWS) }
-    }
-
-    /// First row and rows of a block. Sizes differ by at most one, larger ones first.
-    fn at(self, block: usize) -> (usize, usize) {
-        let (small, larger) = (self.rows / self.count, self.rows % self.count);
-        (block * small + block.min(larger), small + usize::from(block < larger))
     }
 }
 

@@ -1,7 +1,8 @@
 //! x from `[row][term]` to row blocks of `[term][row of the block]`, so that the broadcasts of a block are neighbours.
 
-use super::Blocks;
+
 use crate::ops::Workers;
+use crate::panel::Blocks;
 use crate::slab::Slab;
 
 /// Packs all rows, the blocks cut among the threads.

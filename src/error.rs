@@ -3,6 +3,7 @@
 //! Every message says where, which field, the value it had (cut at 80 characters), what is allowed, and how to mend it.
 
 use crate::checkpoint::{CheckpointError, ConfigError};
+use crate::job::JobError;
 use crate::text::TokenizerError;
 use std::fmt;
 
@@ -58,6 +59,9 @@ pub enum Error {
     /// Of a model's tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// Of a job as a whole; a bad line is a record of its own.
+    #[error(transparent)]
+    Job(#[from] JobError),
     /// Several at once, one a line.
     #[error("{}", Lines(.0))]
     Many(Vec<Error>),
@@ -79,6 +83,7 @@ impl Error {
             Error::Checkpoint(error) => error.exit_code(),
             Error::Config(error) => error.exit_code(),
             Error::Tokenizer(error) => error.exit_code(),
+            Error::Job(error) => error.exit_code(),
             Error::Many(faults) => faults.first().map_or(ExitCode::Bug, Error::exit_code),
         }
     }

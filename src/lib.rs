@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod error;
+pub mod job;
 mod json;
 pub mod text;
 

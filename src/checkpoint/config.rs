@@ -105,9 +105,11 @@ impl ConfigError {
 
 /// Reads a configuration file.
 pub fn read_config(file: &Path) -> Result<Map<String, Value>, ConfigError> {
-    let failed = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::NotFound => ConfigError::Missing { file: file.into() },
-        _ => ConfigError::Io { file: file.into(), source },
+    let failed = |source: std::io::Error| {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            return ConfigError::Missing { file: file.into() };
+        }
+        ConfigError::Io { file: file.into(), source }
     };
     let open = std::fs::File::open(file).map_err(failed)?;
     let bytes = open.metadata().map_err(failed)?.len();

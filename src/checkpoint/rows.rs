@@ -46,7 +46,7 @@ impl Part {
             }
         };
         let (rows, width) = (spec.n as usize, spec.k as usize);
-        let kept = if block == 0 { 0 } else { whole / block * run };
+        let kept = whole.checked_div(block).map_or(0, |outer| outer * run);
         if rows.checked_mul(width) != Some(kept) {
             return Err(wrong("rows × columns is not the count of elements kept"));
         }

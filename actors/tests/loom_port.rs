@@ -2,9 +2,9 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p millstream-actors --test loom_port --release --target-dir target-loom`
 #![cfg(loom)]
 
+use actors::port::{Bell, Delivery, Inbox, Outbox, channel};
 use loom::model::Builder;
 use loom::thread;
-use actors::port::{Bell, Delivery, Inbox, Outbox, channel};
 
 /// Explores `model` with at most `preemptions` forced switches, which bounds the time of the larger models.
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {

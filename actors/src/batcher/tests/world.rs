@@ -93,12 +93,16 @@ impl World {
     pub(super) fn fill(&mut self) -> bool {
         let free = (0..self.batcher.pool().capacity()).filter(|&page| self.batcher.pool().is_free(page)).collect();
         let mut ticket = self.batcher.ticket();
+        let oldest = self.running_serials().next();
         if !self.batcher.fill(&mut ticket) {
             assert!(self.batcher.is_idle() || self.out() > 0, "there is work, no step is out and none is written");
             return false;
         }
         self.check_ticket(&ticket);
         self.check_queue();
+        // An older one may have come back from the queue meanwhile.
+        let stays = |serial| self.running_serials().any(|running| running == serial);
+        assert!(oldest.is_none_or(stays), "the oldest running sequence was preempted");
         self.steps += 1;
         self.rows.push(ticket.step.rows);
         self.written.push_back((ticket, free));
@@ -174,6 +178,11 @@ impl World {
                 assert_eq!(*got, wanted, "sequence {id}");
             }
         }
+    }
+
+    /// The running sequences, the oldest first.
+    fn running_serials(&self) -> impl Iterator<Item = u64> + '_ {
+        self.batcher.order.iter().filter_map(|&slot| Some(self.batcher.running(slot)?.sequence.serial))
     }
 
     fn take_updates(&mut self, logits: &[f32]) {

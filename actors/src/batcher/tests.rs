@@ -96,6 +96,9 @@ fn storm(seed: u64, weather: Weather) -> Counters {
 fn trouble(world: &mut World, weather: Weather, submitted: u64, dice: &mut Dice) {
     if weather.reckless {
         world.batcher.caution = 0;
+        if dice.roll(20) == 0 {
+            world.preempt(dice);
+        }
     }
     if weather.cancels && submitted > 0 && dice.roll(30) == 0 {
         world.cancel(dice.roll(submitted));

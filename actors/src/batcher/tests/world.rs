@@ -135,6 +135,17 @@ impl World {
         true
     }
 
+    /// Preempts a running sequence that may be, as if a page were wanted.
+    pub(super) fn preempt(&mut self, dice: &mut Dice) {
+        let place = dice.between(1, 8) as usize;
+        let Some(&slot) = self.batcher.order.get(place) else { return };
+        let sequence = &mut self.batcher.running_mut(slot).sequence;
+        if !sequence.is_pinned() {
+            sequence.preemptions += 1;
+            self.batcher.send_back(slot);
+        }
+    }
+
     /// Stages crash: all that is out and all memory is lost.
     pub(super) fn crash(&mut self) {
         self.batcher.restart();
@@ -214,13 +225,17 @@ impl World {
         assert!(step.sampled.len() as u32 <= spec.sampled_rows_max);
         assert!(step.sampled.is_sorted_by(|one, other| one < other));
         assert!(ticket.needs <= step.id);
-        let mut row = 0;
+        let (mut row, mut pages) = (0, Vec::new());
         for span in &step.spans {
             assert_eq!(span.first_row, row);
             assert!(span.rows > 0);
             assert_eq!(span.pages, spec.pool.pages_of(span.start + span.rows));
             row += span.rows;
+            let begun = (span.start / spec.pool.page_rows) as usize;
+            pages.extend_from_slice(&step.pages_of(span)[begun..]);
         }
+        pages.sort_unstable();
+        assert!(pages.is_sorted_by(|one, other| one < other), "two sequences write one page in step {}", step.id);
         assert_eq!(row, step.rows);
     }
 

@@ -75,8 +75,7 @@ impl Conductor {
     /// Takes the orders there is room for. Says whether there were any.
     fn take_orders(&mut self) -> bool {
         let mut moved = false;
-        loop {
-            let Some(dispatcher) = &mut self.dispatcher else { break };
+        while let Some(dispatcher) = &mut self.dispatcher {
             if dispatcher.batcher().room() == 0 {
                 break;
             }

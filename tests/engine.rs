@@ -71,8 +71,8 @@ fn alone(name: &str, capture: Capture) -> Bits {
 fn run_parity(name: &str, arguments: &[&str]) {
     let model = fixture(name);
     let model = model.to_str().expect("a path of ASCII");
-    let words = ["millstream", "parity", "--model", model].iter().chain(arguments).map(Into::into);
-    assert_eq!(millstream::cli::main(words), 0, "{name} {arguments:?}");
+    let words = [&["millstream", "parity", "--model", model], arguments].concat();
+    assert_eq!(millstream::cli::main(words.iter().map(Into::into)), 0, "{name} {arguments:?}");
 }
 
 #[test]

@@ -174,7 +174,7 @@ impl<'e> Job<'e> {
         let mut record = vec![];
         let (mut choices, mut generated) = (vec![], 0);
         for (index, stream) in streams.into_iter().enumerate() {
-            match self.choice(index as u32, stream)? {
+            match self.choice(index as u32, stream) {
                 Ok(choice) => {
                     generated += choice.token_ids.len() as u64;
                     choices.push(choice);
@@ -201,25 +201,23 @@ impl<'e> Job<'e> {
     }
 
     /// One continuation, or why there is none.
-    fn choice(&self, index: u32, stream: Stream<'e>) -> Result<Result<Choice, String>, Failure> {
-        let (mut token_ids, mut finish_reason) = (vec![], FinishReason::Error);
+    fn choice(&self, index: u32, stream: Stream<'e>) -> Result<Choice, String> {
+        let (mut token_ids, mut spoken, mut finish_reason) = (vec![], String::new(), FinishReason::Error);
         for output in stream {
             match output {
                 Output::Prompt { .. } => {}
-                Output::Token { token, .. } => token_ids.push(token),
+                Output::Token { token, text, .. } => {
+                    token_ids.push(token);
+                    spoken.push_str(&text);
+                }
                 Output::Ended(Ended::Stop { .. }) => finish_reason = FinishReason::Stop,
                 Output::Ended(Ended::Length) => finish_reason = FinishReason::Length,
                 Output::Ended(Ended::Cancelled) => finish_reason = FinishReason::Abort,
-                Output::Ended(Ended::Failed(why)) => return Ok(Err(why)),
+                Output::Ended(Ended::Failed(why)) => return Err(why),
             }
         }
-        let spoken = match finish_reason {
-            FinishReason::Stop => &token_ids[..token_ids.len().saturating_sub(1)],
-            FinishReason::Length | FinishReason::Abort | FinishReason::Error => &token_ids[..],
-        };
-        let decode = |tokenizer: &crate::text::Tokenizer| tokenizer.decode(spoken);
-        let text = self.engine.tokenizer().map(decode).transpose().map_err(Error::from)?;
-        Ok(Ok(Choice { index, text, token_ids, finish_reason, logprobs: () }))
+        let text = self.engine.tokenizer().map(|_| spoken);
+        Ok(Choice { index, text, token_ids, finish_reason, logprobs: () })
     }
 }
 

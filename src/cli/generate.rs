@@ -13,7 +13,7 @@ pub(super) fn generate(args: &args::Generate) -> Result<(), Failure> {
         std::io::stdin().read_to_string(&mut prompt).map_err(Failure::io("standard input"))?;
     }
     let engine = args.deploy.builder()?.build()?;
-    engine.defaults().notes.iter().for_each(|note| eprintln!("note: {note}"));
+    engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let Some(tokenizer) = engine.tokenizer() else {
         let (what, why) = (engine.name().to_string(), "has no tokenizer.json; use `run` with token_ids".to_string());
         return Err(Failure::Reference { what, why });

@@ -36,15 +36,15 @@ struct Tally {
 /// Runs a job.
 pub(super) fn run(args: &args::Run) -> Result<(), Failure> {
     let engine = args.deploy.builder()?.build()?;
-    engine.defaults().notes.iter().for_each(|note| eprintln!("note: {note}"));
-    engine.plan().data().settings.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let mut parser = LineParser::new(engine.plan().data().vocabulary);
     let found = scan(&args.job, args.strict.then_some(&mut parser)).map_err(Error::from)?;
     if found.lines == 0 {
         eprintln!("note: {} has no lines", args.job.display());
     }
     let input = File::open(&args.job).map_err(Failure::io(args.job.display()))?;
-    let output = File::create(&args.output).map_err(Failure::io(args.output.display()))?;
+    let create = |source| Failure::Create { what: args.output.display().to_string(), source };
+    let output = File::create(&args.output).map_err(create)?;
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
     // A second signal ends at once.

@@ -3,7 +3,7 @@
 use super::conductor::{Conductor, Signal};
 use super::detokenizer::{Bulletin, Detokenizer};
 use super::{Engine, EngineError, devices};
-use crate::checkpoint::{Checkpoint, DummyRows, TensorRows};
+use crate::checkpoint::{Checkpoint, DummyRows, TensorRows, remote_code};
 use crate::error::Error;
 use crate::text::Tokenizer;
 use actix::Actor as _;
@@ -190,6 +190,7 @@ impl EngineBuilder {
             cache_dtype: self.cache_dtype.unwrap_or(auto),
         };
         let plan = compile(model, &deployment).map_err(EngineError::Plan)?;
+        devices::threads_each(plan.data().devices.len(), self.threads)?;
         Ok((architecture, plan))
     }
 
@@ -199,13 +200,17 @@ impl EngineBuilder {
     /// As [`EngineBuilder::plan`], and whatever reading the weights or starting threads fails with.
     pub fn build(self) -> Result<Engine, Error> {
         let (architecture, plan) = self.plan()?;
+        let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
         let vocabulary = architecture.model.vocabulary();
         let tokenizer = self.checkpoint.tokenizer()?;
         if let Some(tokenizer) = &tokenizer {
             tokenizer.check_rows(vocabulary)?;
         }
         let defaults = self.checkpoint.generation_defaults(vocabulary)?;
-        let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
+        let said = defaults.notes.iter().map(ToString::to_string);
+        let code = remote_code(self.checkpoint.config()).map(|note| note.to_string());
+        let notes = code.into_iter().chain(architecture.notes).chain(said);
+        let notes = notes.chain(plan.data().settings.notes.iter().cloned()).collect();
         let executors = self.executors(&plan, &teams)?;
         let trace = Trace::new();
         let fittings = Fittings {
@@ -241,7 +246,7 @@ impl EngineBuilder {
             self.checkpoint.dir().display().to_string(),
             plan,
             tokenizer,
-            defaults,
+            (defaults, notes),
             (control, handles),
             trace,
         ))

@@ -23,20 +23,26 @@ pub(crate) fn specs(names: Option<&[String]>, ranks: u32) -> Result<Vec<DeviceSp
     let default = || (0..ranks).map(|k| format!("cpu:{k}")).collect();
     let names: Vec<String> = names.map_or_else(default, <[String]>::to_vec);
     let memory_bytes = available_bytes() / names.len().max(1) as u64;
-    let spec = |name: String| match name.strip_prefix("cpu:").map(str::parse::<u16>) {
-        Some(Ok(_)) => Ok(DeviceSpec { name, memory_bytes }),
-        Some(Err(_)) | None => Err(EngineError::Device { device: name, has: format!("cpu:K, over {} cores", cores()) }),
-    };
-    names.into_iter().map(spec).collect()
+    let exists = |name: &String| matches!(name.strip_prefix("cpu:").map(str::parse::<u16>), Some(Ok(_)));
+    let (there, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(exists);
+    if !missing.is_empty() {
+        return Err(EngineError::Device { devices: missing, has: format!("cpu:K for any K, over {} cores", cores()) });
+    }
+    Ok(there.into_iter().map(|name| DeviceSpec { name, memory_bytes }).collect())
+}
+
+/// Threads of each device, of `threads` in all or one a core.
+pub(crate) fn threads_each(devices: usize, threads: Option<usize>) -> Result<usize, EngineError> {
+    match threads {
+        Some(threads) if threads < devices => Err(EngineError::Threads { threads, devices }),
+        Some(threads) => Ok((threads / devices).max(1)),
+        None => Ok((cores() / devices).max(1)),
+    }
 }
 
 /// A team for each of `devices` devices: `threads` in all, or one a core. Says too whether waiting threads may spin.
 pub(crate) fn teams(devices: usize, threads: Option<usize>, pin: bool) -> Result<(Vec<Arc<Team>>, bool), EngineError> {
-    let cores = cores();
-    if let Some(threads) = threads.filter(|&threads| threads < devices) {
-        return Err(EngineError::Threads { threads, devices });
-    }
-    let each = (threads.unwrap_or(cores) / devices).max(1);
+    let (cores, each) = (cores(), threads_each(devices, threads)?);
     let fits = each * devices <= cores;
     let team = |device: usize| {
         let own = (pin && fits).then(|| (device * each..(device + 1) * each).collect());

@@ -122,6 +122,7 @@ pub struct Engine {
     plan: Plan,
     tokenizer: Option<Tokenizer>,
     defaults: GenerationDefaults,
+    notes: Vec<String>,
     running: Running,
     trace: Trace,
     next_id: AtomicU64,
@@ -137,11 +138,11 @@ impl Engine {
         name: String,
         plan: Plan,
         tokenizer: Option<Tokenizer>,
-        defaults: GenerationDefaults,
+        (defaults, notes): (GenerationDefaults, Vec<String>),
         running: Running,
         trace: Trace,
     ) -> Self {
-        Self { name, plan, tokenizer, defaults, running, trace, next_id: AtomicU64::new(0) }
+        Self { name, plan, tokenizer, defaults, notes, running, trace, next_id: AtomicU64::new(0) }
     }
 
     /// What the model is called.
@@ -159,7 +160,12 @@ impl Engine {
         self.tokenizer.as_ref()
     }
 
-    /// What ends a text, and what a person should hear about the checkpoint.
+    /// What a person should hear before it runs: sources that disagree, settings that were lowered, code that is not run.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What ends a text.
     pub fn defaults(&self) -> &GenerationDefaults {
         &self.defaults
     }

@@ -2,7 +2,7 @@
 //!
 //! A page holds 16 positions of every head. Of one head and page the keys are a panel whose outputs are the positions and whose terms
 //! are the dims; the values are panels whose outputs are 16 dims each and whose terms are the positions. So attention is the same
-//! sweep as a contraction. Dims are padded to 16 with zeros. Keys and values are rounded to the cache's element type as they are
+//! sweep as a contraction. Dims are padded to 16; the padding is never used. Keys and values are rounded to the cache's element type as they are
 //! appended, before anyone attends: a row of the same step sees what a later step will see.
 
 use crate::error::KernelError;

@@ -78,21 +78,18 @@ fn column(task: &Attention<'_>, query: usize) -> usize {
     ((row * heads.kv_heads + task.head) * heads.group + query % heads.group) * heads.head_dim
 }
 
-/// Packs the queries into tiles, padding the dims with zeros.
+/// Packs the queries into tiles.
 #[inline(always)]
 fn pack(task: &mut Attention<'_>, tiles: Blocks) {
-    let (dims, dim) = (task.cache.dims, task.heads.head_dim);
+    let dim = task.heads.head_dim;
     for number in 0..tiles.count {
         let (first, rows) = tiles.at(number);
         for r in 0..rows {
             // SAFETY: q is only read while the call runs.
             let q = unsafe { task.operands.q.read(column(task, first + r), dim) };
-            let to = &mut task.desk.q[first * dims + r..];
+            let to = &mut task.desk.q[first * dim + r..];
             for (to, q) in to.iter_mut().step_by(rows).zip(q) {
                 *to = q * task.heads.scale;
-            }
-            for to in to.iter_mut().step_by(rows).take(dims).skip(dim) {
-                *to = 0.0;
             }
         }
     }
@@ -195,7 +192,7 @@ fn scores<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool
         Some(&page) => lines::<F>(task, page).0.as_ptr(),
         None => lines::<F>(task, pages[p.min(pages.len() - 1)]).1.as_ptr(),
     });
-    let q = &task.desk.q[first * task.cache.dims..][..R * task.cache.dims];
+    let q = &task.desk.q[first * task.heads.head_dim..][..R * task.heads.head_dim];
     let sums = touched::<S, F, R, P, STREAM>(s, keys, q, [[[s.zero(); 2]; P]; R], next);
     for r in 0..R {
         for p in 0..P {

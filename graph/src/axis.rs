@@ -18,6 +18,8 @@ macro_rules! ids {
     )* };
 }
 
+pub(crate) use ids;
+
 ids!(
     /// A value of a graph: the result of the node of the same number.
     ValueId,

@@ -6,12 +6,25 @@
 //! This crate knows nothing of threads, clocks, files or device handles.
 
 pub mod axis;
+pub mod builder;
+pub mod config;
 pub mod dtype;
+pub mod error;
+mod infer;
+pub mod interpret;
+pub mod model;
+pub mod models;
 pub mod op;
 pub mod plan;
 pub mod rope;
+pub mod text;
+pub mod verify;
 
 pub use axis::{Axis, AxisDef, Extent, ParamId, ValueId};
+pub use builder::{Builder, Param, Value};
+pub use config::ConfigReader;
 pub use dtype::DType;
+pub use error::{ConfigFault, GraphError};
+pub use model::{Draft, Model, Node, ParamDef, Section};
 pub use op::{Binary, Mask, Op, Unary};
 pub use rope::{Rope, RopeScaling};

@@ -81,7 +81,10 @@ impl<'a> CacheView<'a> {
     /// Where the lines of one head of a page begin, `dims` of them: first the keys, from the middle on the values.
     #[inline(always)]
     fn lines<F: Format>(self, page: u32, head: usize) -> *mut F::Line {
-        assert!(F::DTYPE == self.dtype && (page as usize) < self.pages && head < self.heads, "a page lies in its cache");
+        assert!(
+            F::DTYPE == self.dtype && (page as usize) < self.pages && head < self.heads,
+            "a page lies in its cache"
+        );
         let first = (page as usize * self.heads + head) * self.dims;
         // SAFETY: Cache::new made pages · heads · dims lines, and page and head were checked on the line above.
         unsafe { self.memory.base().cast::<F::Line>().add(first) }

@@ -4,6 +4,7 @@
 
 pub mod cache;
 pub mod error;
+pub mod executor;
 pub mod isa;
 pub mod memory;
 pub mod ops;
@@ -15,6 +16,7 @@ pub mod weights;
 
 pub use cache::Cache;
 pub use error::KernelError;
+pub use executor::{Executor, Limits};
 pub use isa::Isa;
 pub use memory::Memory;
 pub use step::{Span, Step};

@@ -1,8 +1,166 @@
-//! What runs where, as data.
+//! What runs where, as data: the passes from a model to a plan, and the check that is the only way to a [`Plan`].
+//!
+//! `Model → Sharded → Bridged → Fused → Partitioned → RawPlan → Plan`: shard, bridge, fuse, partition, memory, credits, lower, one
+//! file each; every pass takes the type that the one before it made.
 
+pub mod bridge;
 pub mod call;
+mod check;
+mod credits;
+mod error;
+pub mod explain;
+pub mod fuse;
+mod lower;
+mod memory;
+pub mod partition;
+pub mod raw;
+pub mod settings;
+pub mod shard;
+mod weights;
 
+pub use bridge::Move;
 pub use call::{CacheSpec, Call, Cut, Operand, Place, Program, RowSet, WeightId, WeightSpec, WeightUse};
+pub use error::PlanError;
+pub use raw::{
+    ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role, Settings, VERSION,
+};
+pub use settings::{Bounds, Deployment, DeviceSpec};
+pub use shard::{Dist, Layout, Rules};
+
+use crate::model::Model;
 
 /// Positions of one page of key/value memory.
 pub const PAGE_ROWS: u32 = 16;
+
+/// A plan that holds every law of [`Plan::check`]. Only a `Plan` can be started.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Plan(RawPlan);
+
+impl Plan {
+    /// Checks that every port is fed once and by what it wants, that layers and devices are used once, that each device holds
+    /// what is placed on it, that no actors wait for each other for ever, and that the members of a group agree.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn check(raw: RawPlan) -> Result<Self, Vec<PlanError>> {
+        let faults = check::check(&raw);
+        if faults.is_empty() { Ok(Self(raw)) } else { Err(faults) }
+    }
+
+    /// Reads a plan from JSON and checks it.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn from_json(text: &str) -> Result<Self, Vec<PlanError>> {
+        let raw = serde_json::from_str(text).map_err(|e| vec![PlanError::Text(e.to_string())])?;
+        Self::check(raw)
+    }
+
+    /// The plan as JSON, to be read by people and by [`Plan::from_json`].
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(&self.0).expect("a plan is names and numbers")
+    }
+
+    /// What the plan says.
+    pub fn data(&self) -> &RawPlan {
+        &self.0
+    }
+
+    /// Pages of the pool.
+    pub fn pages(&self) -> u32 {
+        let pages = |a: &ActorPlan| match a.role {
+            Role::Pool { pages, .. } => Some(pages),
+            Role::Batcher | Role::Feed | Role::Stage { .. } | Role::Communicator { .. } | Role::Sampler { .. } => None,
+        };
+        self.0.actors.iter().find_map(pages).unwrap_or(0)
+    }
+}
+
+/// Runs all passes.
+///
+/// # Errors
+/// All faults that can be found together: of the settings, of the degrees, of the devices, then of the plan.
+pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<PlanError>> {
+    let mut faults = vec![];
+    let settings = settings::resolve(deployment, &mut faults);
+    devices(deployment, &mut faults);
+    let layers = partition::layers(model, deployment.pipeline.max(1), deployment.layer_partition.as_deref())
+        .map_err(|fault| faults.push(fault));
+    let sharded = shard::shard(model, deployment.tensor.max(1), &Rules::default()).map_err(|more| faults.extend(more));
+    let (Ok(layers), Ok(sharded), true) = (layers, sharded, faults.is_empty()) else { return Err(faults) };
+    let whole = partition::partition(fuse::fuse(bridge::bridges(sharded)), layers);
+    let mut plan = RawPlan {
+        version: VERSION,
+        family: deployment.family.into(),
+        layers: model.layers(),
+        vocabulary: model.vocabulary(),
+        tensor: deployment.tensor,
+        pipeline: deployment.pipeline,
+        settings,
+        devices: deployment.devices.iter().map(device).collect(),
+        actors: vec![],
+        channels: vec![],
+    };
+    faults.extend(lower::lower(&whole, deployment, &mut plan));
+    credits::grant(&mut plan);
+    budget(&mut plan, &mut faults);
+    match Plan::check(plan) {
+        Ok(plan) if faults.is_empty() => Ok(plan),
+        Ok(_) => Err(faults),
+        Err(more) => Err(faults.into_iter().chain(more).collect()),
+    }
+}
+
+fn device(spec: &DeviceSpec) -> DevicePlan {
+    let (name, memory_bytes) = (spec.name.clone(), spec.memory_bytes);
+    DevicePlan { name, memory_bytes, weight_bytes: 0, cache_bytes: 0, buffer_bytes: 0 }
+}
+
+fn devices(deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) {
+    let (found, tensor, pipeline) = (deployment.devices.len(), deployment.tensor, deployment.pipeline);
+    if found as u64 != u64::from(tensor) * u64::from(pipeline) {
+        faults.push(PlanError::DeviceCount { found, tensor, pipeline });
+    }
+    for (second, device) in deployment.devices.iter().enumerate() {
+        if let Some(first) = deployment.devices[..second].iter().position(|d| d.name == device.name) {
+            faults.push(PlanError::DeviceTwice { device: device.name.clone(), first, second });
+        }
+    }
+}
+
+/// Adds up what lies on each device, and gives the pool the pages that fit.
+fn budget(plan: &mut RawPlan, faults: &mut Vec<PlanError>) {
+    let mut caches: Vec<Vec<CacheSpec>> = vec![vec![]; plan.devices.len()];
+    for actor in &plan.actors {
+        let (Some(device), Role::Stage { program, .. }) = (actor.device, &actor.role) else { continue };
+        let Some(held) = plan.devices.get_mut(device.index()) else { continue };
+        held.weight_bytes += program.weights.iter().map(weights::weight_bytes).sum::<u64>();
+        held.buffer_bytes += program.scratch_bytes;
+        caches[device.index()].extend(&program.caches);
+    }
+    for channel in &plan.channels {
+        let device = plan.actors[channel.from.actor.index()].device;
+        if let Some(held) = device.and_then(|d| plan.devices.get_mut(d.index())) {
+            held.buffer_bytes += channel.bytes * u64::from(channel.credits);
+        }
+    }
+    let need = |(device, caches): (&DevicePlan, &Vec<CacheSpec>)| (device.clone(), caches.clone());
+    let held: Vec<(DevicePlan, Vec<CacheSpec>)> = plan.devices.iter().zip(&caches).map(need).collect();
+    let needs: Vec<memory::CacheNeed<'_>> = held
+        .iter()
+        .map(|(device, caches)| memory::CacheNeed {
+            device: &device.name,
+            caches: caches.clone(),
+            free: device.memory_bytes.saturating_sub(device.weight_bytes + device.buffer_bytes),
+        })
+        .collect();
+    let found = memory::pages(&needs, &mut plan.settings, faults);
+    for actor in &mut plan.actors {
+        if let Role::Pool { pages, .. } = &mut actor.role {
+            *pages = found;
+        }
+    }
+    for (device, caches) in plan.devices.iter_mut().zip(&caches) {
+        device.cache_bytes = caches.iter().map(|c| c.page_bytes(PAGE_ROWS)).sum::<u64>() * u64::from(found);
+    }
+}

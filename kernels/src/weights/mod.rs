@@ -78,7 +78,10 @@ impl Weight {
 
     /// Lines of all panels, one panel after the other.
     pub(crate) fn lines<F: Format>(&self) -> &[F::Line] {
-        assert!(self.spec.used == WeightUse::Panels && self.spec.dtype == F::DTYPE, "lines are read as they were packed");
+        assert!(
+            self.spec.used == WeightUse::Panels && self.spec.dtype == F::DTYPE,
+            "lines are read as they were packed"
+        );
         bytemuck::cast_slice(self.memory.as_bytes())
     }
 

@@ -1,7 +1,7 @@
 //! Who does what: appending by heads, attending by runs of query rows and heads.
 
-use super::tile::{self, Desk};
 use super::BLOCK;
+use super::tile::{self, Desk};
 use crate::cache::{Cache, CacheView, PAGE, padded};
 use crate::isa::{Kernel, Simd};
 use crate::memory::Memory;
@@ -60,11 +60,7 @@ impl Room {
     /// Room for calls of at most `rows_max` rows, `group_max` queries a head of `dim_max` elements.
     pub(crate) fn new(rows_max: usize, group_max: usize, dim_max: usize, threads: usize) -> Self {
         let thread_len = Desk::len(QUERIES.max(group_max), padded(dim_max));
-        Self {
-            items: Vec::with_capacity(rows_max),
-            threads: Memory::zeroed(threads * thread_len * 4),
-            thread_len,
-        }
+        Self { items: Vec::with_capacity(rows_max), threads: Memory::zeroed(threads * thread_len * 4), thread_len }
     }
 }
 

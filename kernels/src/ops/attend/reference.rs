@@ -16,7 +16,8 @@ pub(super) fn attend(q: &[f32], k: &[f32], v: &[f32], heads: Heads) -> Vec<f32> 
             let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
             for d in 0..dim {
-                let sum: f64 = scores.iter().enumerate().map(|(p, s)| (s - top).exp() / total * f64::from(own(v, p)[d])).sum();
+                let sum: f64 =
+                    scores.iter().enumerate().map(|(p, s)| (s - top).exp() / total * f64::from(own(v, p)[d])).sum();
                 y[row * q_width + head * dim + d] = sum as f32;
             }
         }

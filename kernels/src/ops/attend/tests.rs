@@ -36,7 +36,11 @@ fn rounded(values: &[f32], dtype: DType) -> Vec<f32> {
 fn sequence(number: usize, rows: usize, heads: Heads) -> [Vec<f32>; 3] {
     let width = heads.kv_heads * heads.head_dim;
     let seed = number as u64 * 10;
-    [numbers(seed + 1, rows * width * heads.group).iter().map(|q| q * 3.0).collect(), numbers(seed + 2, rows * width), numbers(seed + 3, rows * width)]
+    [
+        numbers(seed + 1, rows * width * heads.group).iter().map(|q| q * 3.0).collect(),
+        numbers(seed + 2, rows * width),
+        numbers(seed + 3, rows * width),
+    ]
 }
 
 /// Runs all steps; the results of each sequence.
@@ -78,13 +82,16 @@ fn attend(case: &Case) -> Vec<Vec<f32>> {
             step.pages.extend_from_slice(table);
             step.rows += (to - from) as u32;
             members.push((i, to - from));
-            for (operand, (data, width)) in operands.iter_mut().zip(data[i].iter().zip([width * heads.group, width, width])) {
+            for (operand, (data, width)) in
+                operands.iter_mut().zip(data[i].iter().zip([width * heads.group, width, width]))
+            {
                 operand.extend_from_slice(&data[from * width..to * width]);
             }
         }
         let [mut q, mut k, mut v] = operands;
         let mut y = vec![0.0; q.len()];
-        let operands = Operands { q: Slab::new(&mut q), k: Slab::new(&mut k), v: Slab::new(&mut v), y: Slab::new(&mut y) };
+        let operands =
+            Operands { q: Slab::new(&mut q), k: Slab::new(&mut k), v: Slab::new(&mut v), y: Slab::new(&mut y) };
         // SAFETY: all are this function's own; the pages come from `order`.
         unsafe { run(workers, &step, heads, operands, &mut cache, &mut room) };
         let mut y = y.as_slice();
@@ -100,9 +107,15 @@ fn attend(case: &Case) -> Vec<Vec<f32>> {
 #[test]
 fn attention_is_that_of_the_reference_for_any_shape() {
     for isa in sets() {
-        for (kv_heads, group, head_dim, rows) in
-            [(1, 1, 1, 1), (2, 1, 16, 17), (1, 2, 64, 40), (2, 3, 20, 300), (1, 7, 8, 33), (1, 64, 16, 20), (3, 1, 128, 259)]
-        {
+        for (kv_heads, group, head_dim, rows) in [
+            (1, 1, 1, 1),
+            (2, 1, 16, 17),
+            (1, 2, 64, 40),
+            (2, 3, 20, 300),
+            (1, 7, 8, 33),
+            (1, 64, 16, 20),
+            (3, 1, 128, 259),
+        ] {
             for dtype in [DType::F32, DType::Bf16, DType::F16] {
                 let heads = Heads { kv_heads, group, head_dim, scale: 0.3 };
                 let [q, k, v] = sequence(0, rows, heads);

@@ -196,7 +196,8 @@ fn scores<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool
     let sums = touched::<S, F, R, P, STREAM>(s, keys, q, [[[s.zero(); 2]; P]; R], next);
     for r in 0..R {
         for p in 0..P {
-            let to = task.desk.scores[r][(page + p) * PAGE..].first_chunk_mut().expect("a block has room for its pages");
+            let to =
+                task.desk.scores[r][(page + p) * PAGE..].first_chunk_mut().expect("a block has room for its pages");
             store_sums(s, sums[r][p], to);
         }
     }
@@ -244,7 +245,8 @@ fn values<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool
     let dims = task.cache.dims;
     for r in 0..R {
         for p in 0..P {
-            let to = task.desk.block[r * dims + (panel + p) * LANES..].first_chunk_mut().expect("dims are whole panels");
+            let to =
+                task.desk.block[r * dims + (panel + p) * LANES..].first_chunk_mut().expect("dims are whole panels");
             store_sums(s, sums[r][p], to);
         }
     }

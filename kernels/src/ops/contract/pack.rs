@@ -1,6 +1,5 @@
 //! x from `[row][term]` to row blocks of `[term][row of the block]`, so that the broadcasts of a block are neighbours.
 
-
 use crate::ops::Workers;
 use crate::panel::Blocks;
 use crate::slab::Slab;

@@ -49,7 +49,13 @@ fn panels<S: Simd, F: Format, const R: usize, const P: usize>(s: S, strip: &Stri
     let within = lines.map(|lines| lines.as_ptr().cast::<u8>().wrapping_add(distance));
     let behind = lines.map(|lines| lines.as_ptr().cast::<u8>().wrapping_add(P * pairs * line));
     let (x, x_end) = strip.task.x.split_at((main * 2 * R).min(strip.task.x.len()));
-    let sums = touching::<S, F, R, P>(s, lines.map(|l| &l[..main]), x, [[[s.zero(); 2]; P]; R], Ahead { from: within, step: line });
+    let sums = touching::<S, F, R, P>(
+        s,
+        lines.map(|l| &l[..main]),
+        x,
+        [[[s.zero(); 2]; P]; R],
+        Ahead { from: within, step: line },
+    );
     let sums = touching::<S, F, R, P>(s, lines.map(|l| &l[main..]), x_end, sums, Ahead { from: behind, step: line });
     for (row, sums) in sums.into_iter().enumerate() {
         for (p, sums) in sums.into_iter().enumerate() {

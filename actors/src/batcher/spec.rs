@@ -1,0 +1,277 @@
+//! What goes into the batcher and what comes out of it: its bounds, sequences, refusals, updates, counters.
+
+use crate::pool::PoolSpec;
+use crate::sampler::SamplingFault;
+use crate::ticket::Sampling;
+use std::ops::Range;
+
+/// Most stop tokens of one sequence; they are searched for every token.
+pub const STOP_TOKENS_MAX: usize = 64;
+
+/// The bounds of a batcher. None is below one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BatcherSpec {
+    /// Sequences that run at once; also the number of slots of the feed.
+    pub max_num_seqs: u32,
+    /// Rows of one step.
+    pub max_num_batched_tokens: u32,
+    /// Tokens of one sequence, prompt and generated.
+    pub max_model_len: u32,
+    /// Steps that may be out at once.
+    pub in_flight: u32,
+    /// Micro-batches that the generating sequences are split into so that they overlap: the depth of the pipeline.
+    pub groups: u32,
+    /// Sampled rows of one step.
+    pub sampled_rows_max: u32,
+    /// Sequences that wait for their first admission.
+    pub max_waiting: u32,
+    /// The pages.
+    pub pool: PoolSpec,
+}
+
+/// A bound that leaves no room for any work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("batcher: {field} is {got}, it must be at least 1")]
+pub struct SpecFault {
+    /// Which bound.
+    pub field: &'static str,
+    /// What it is.
+    pub got: u32,
+}
+
+impl BatcherSpec {
+    /// All faults at once.
+    pub fn check(&self) -> Vec<SpecFault> {
+        let bounds = [
+            ("max_num_seqs", self.max_num_seqs),
+            ("max_num_batched_tokens", self.max_num_batched_tokens),
+            ("max_model_len", self.max_model_len),
+            ("in_flight", self.in_flight),
+            ("groups", self.groups),
+            ("sampled_rows_max", self.sampled_rows_max),
+            ("max_waiting", self.max_waiting),
+            ("pool.pages", self.pool.pages),
+            ("pool.page_rows", self.pool.page_rows),
+        ];
+        bounds.into_iter().filter(|&(_, got)| got == 0).map(|(field, got)| SpecFault { field, got }).collect()
+    }
+}
+
+/// Whose logits are sent back beside the tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Capture {
+    /// Nobody's.
+    None,
+    /// Of every row that a token is drawn from.
+    Generated,
+    /// Of every row: the prompt's as well.
+    All,
+}
+
+/// A sequence to be continued.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SequenceSpec {
+    /// The caller's number for it, not in use by another live sequence.
+    pub id: u64,
+    /// The tokens to continue, at least one.
+    pub prompt: Vec<u32>,
+    /// Tokens to generate at most. 0 only looks at the prompt and needs [`Capture::All`].
+    pub max_tokens: u32,
+    /// Tokens that end it, the model's end tokens among them unless they are to be ignored; at most [`STOP_TOKENS_MAX`].
+    pub stop_token_ids: Vec<u32>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Whose logits are wanted.
+    pub capture: Capture,
+}
+
+/// Why a sequence was not taken.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is nothing to continue.
+    #[error("sequence {id}: the prompt is empty, at least 1 token is needed")]
+    EmptyPrompt {
+        /// The sequence.
+        id: u64,
+    },
+    /// Neither tokens nor logits are wanted.
+    #[error("sequence {id}: max_tokens is 0, at least 1 is needed unless all logits are captured")]
+    NothingWanted {
+        /// The sequence.
+        id: u64,
+    },
+    /// Longer than the model's context.
+    #[error("sequence {id}: {prompt} prompt tokens and max_tokens {max_tokens} exceed max_model_len {max_model_len}")]
+    TooLong {
+        /// The sequence.
+        id: u64,
+        /// Tokens of the prompt.
+        prompt: u64,
+        /// Tokens to generate.
+        max_tokens: u32,
+        /// The bound.
+        max_model_len: u32,
+    },
+    /// Too large for the pool even when nothing else runs.
+    #[error(
+        "sequence {id}: {rows} rows of key-value cache are needed, the pool has {pool_rows}; \
+         the largest prompt and max_tokens that fit are {largest} tokens together"
+    )]
+    NeverFits {
+        /// The sequence.
+        id: u64,
+        /// Rows it may need.
+        rows: u64,
+        /// Rows of all pages.
+        pool_rows: u64,
+        /// Prompt tokens and `max_tokens` together that would fit.
+        largest: u64,
+    },
+    /// Too many tokens end it.
+    #[error("sequence {id}: {got} stop tokens, at most {STOP_TOKENS_MAX} are searched for")]
+    TooManyStops {
+        /// The sequence.
+        id: u64,
+        /// How many there are.
+        got: usize,
+    },
+    /// The draw is not one.
+    #[error("sequence {id}: {fault}")]
+    Sampling {
+        /// The sequence.
+        id: u64,
+        /// What is wrong with it.
+        fault: SamplingFault,
+    },
+    /// The number is taken.
+    #[error("sequence {id}: a live sequence has the same id")]
+    DuplicateId {
+        /// The sequence.
+        id: u64,
+    },
+    /// No room to wait; try again after a sequence has been admitted.
+    #[error("sequence {id}: {max_waiting} sequences are waiting, which is the most")]
+    QueueFull {
+        /// The sequence.
+        id: u64,
+        /// The bound.
+        max_waiting: u32,
+    },
+}
+
+/// Why a sequence ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finish {
+    /// It drew a stop token; that token was reported and is not part of the output text.
+    Stop {
+        /// The stop token.
+        token: u32,
+    },
+    /// It has all the tokens that were asked for.
+    Length,
+    /// Its caller gave it up.
+    Cancelled,
+    /// A row's logits were not all finite.
+    NonFinite {
+        /// The row's position in the sequence.
+        position: u32,
+    },
+}
+
+/// What became known about a sequence.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Update {
+    /// The logits of a prompt row, in order of positions, each once.
+    Prompt {
+        /// The sequence.
+        id: u64,
+        /// The row's position.
+        position: u32,
+        /// Where they are in [`crate::ticket::Samples::logits`].
+        logits: Range<usize>,
+    },
+    /// The next token, in order of positions, each once.
+    Token {
+        /// The sequence.
+        id: u64,
+        /// The token.
+        token: u32,
+        /// Its own position in the sequence; it was drawn from the row before.
+        position: u32,
+        /// Where that row's logits are in [`crate::ticket::Samples::logits`], if they were asked for.
+        logits: Option<Range<usize>>,
+    },
+    /// The end; nothing follows under this id.
+    Finished {
+        /// The sequence.
+        id: u64,
+        /// Why.
+        reason: Finish,
+    },
+}
+
+/// Results that do not belong to the oldest step that is out. Nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Misdelivered {
+    /// No step is out.
+    #[error("results of step {got} arrived, but no step is out")]
+    Unasked {
+        /// The results' step.
+        got: u64,
+    },
+    /// Another step's turn.
+    #[error("results of step {got} arrived, step {wanted} is next")]
+    OutOfOrder {
+        /// The step whose turn it is.
+        wanted: u64,
+        /// The results' step.
+        got: u64,
+    },
+    /// Not the rows that were asked for.
+    #[error("step {step}: {got} sampled rows arrived, {wanted} were asked for")]
+    Rows {
+        /// The step.
+        step: u64,
+        /// Rows asked for.
+        wanted: usize,
+        /// Rows arrived.
+        got: usize,
+    },
+    /// Logits that are not a whole number of equal rows.
+    #[error("step {step}: {elements} captured logits are not {rows} equal rows")]
+    Logits {
+        /// The step.
+        step: u64,
+        /// Elements arrived.
+        elements: usize,
+        /// Rows captured.
+        rows: usize,
+    },
+}
+
+/// Figures for traces and progress.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Sequences that hold pages.
+    pub running: u32,
+    /// Sequences that wait, preempted ones included.
+    pub waiting: u32,
+    /// Steps that are out.
+    pub in_flight: u32,
+    /// Pages that running sequences hold.
+    pub pages_used: u32,
+    /// Pages that could still be had, cached ones included.
+    pub pages_available: u32,
+    /// Sequences sent back to the queue so far.
+    pub preemptions: u64,
+    /// Rows that would have been found had every prefix been cached.
+    pub prefix_query_rows: u64,
+    /// Rows that were found.
+    pub prefix_hit_rows: u64,
+    /// Rows issued for tokens that were known at admission.
+    pub prompt_rows: u64,
+    /// Rows issued a second time, after a preemption.
+    pub recomputed_rows: u64,
+    /// Tokens generated and reported.
+    pub generated_tokens: u64,
+}

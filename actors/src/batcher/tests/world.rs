@@ -1,0 +1,230 @@
+//! A batcher, a pipeline with delays, and callers, driven by one seed; a failure names it.
+
+use super::model::{Model, Outcome, alone, mix};
+use crate::batcher::{Batcher, BatcherSpec, Finish, Refused, SequenceSpec, Update};
+use crate::feed::Feeder;
+use crate::ticket::{Samples, Ticket};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Numbers without a pattern, from a seed.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(mix(seed, 0x5eed))
+    }
+
+    /// A number in `0..sides`.
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = mix(self.0, 7);
+        (self.0 >> 20) % sides
+    }
+
+    /// A number in `from..=to`.
+    pub(super) fn between(&mut self, from: u64, to: u64) -> u64 {
+        from + self.roll(to - from + 1)
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.roll(from.len() as u64) as usize]
+    }
+}
+
+/// A sequence as its caller sees it.
+pub(super) struct Seen {
+    spec: SequenceSpec,
+    outcome: Outcome,
+    cancelled: bool,
+}
+
+pub(super) struct World {
+    pub(super) batcher: Batcher,
+    pub(super) seen: BTreeMap<u64, Seen>,
+    model: Model,
+    feeder: Feeder,
+    fails: bool,
+    /// Written, not yet entered, each with the pages that were free before it.
+    written: VecDeque<(Ticket, Vec<u32>)>,
+    /// Computed; the tokens are not yet at the feed.
+    computed: VecDeque<Samples>,
+    /// At the feed; not yet at the host.
+    fed: VecDeque<Samples>,
+    updates: Vec<Update>,
+    pub(super) steps: u64,
+    /// The rows of each step written.
+    pub(super) rows: Vec<u32>,
+}
+
+impl World {
+    pub(super) fn new(spec: BatcherSpec, fails: bool) -> Self {
+        Self {
+            batcher: Batcher::new(spec).expect("no bound is zero"),
+            seen: BTreeMap::new(),
+            model: Model::new(spec.pool.pages, spec.pool.page_rows, fails),
+            feeder: Feeder::new(spec.max_num_seqs),
+            fails,
+            written: VecDeque::new(),
+            computed: VecDeque::new(),
+            fed: VecDeque::new(),
+            updates: Vec::new(),
+            steps: 0,
+            rows: Vec::new(),
+        }
+    }
+
+    pub(super) fn submit(&mut self, spec: SequenceSpec) -> Result<(), Refused> {
+        self.batcher.submit(spec.clone())?;
+        let earlier = self.seen.insert(spec.id, Seen { spec, outcome: Outcome::default(), cancelled: false });
+        assert!(earlier.is_none(), "the test uses an id twice");
+        Ok(())
+    }
+
+    pub(super) fn cancel(&mut self, id: u64) {
+        self.batcher.cancel(id, &mut self.updates);
+        if !self.updates.is_empty() {
+            self.seen.get_mut(&id).expect("it was submitted").cancelled = true;
+        }
+        self.take_updates(&[]);
+        self.batcher.cancel(id, &mut self.updates);
+        assert_eq!(self.updates, [], "a second cancel does nothing");
+    }
+
+    /// Writes a step if one can be written.
+    pub(super) fn fill(&mut self) -> bool {
+        let free = (0..self.batcher.pool().capacity()).filter(|&page| self.batcher.pool().is_free(page)).collect();
+        let mut ticket = self.batcher.ticket();
+        if !self.batcher.fill(&mut ticket) {
+            assert!(self.batcher.is_idle() || self.out() > 0, "there is work, no step is out and none is written");
+            return false;
+        }
+        self.check_ticket(&ticket);
+        self.check_queue();
+        self.steps += 1;
+        self.rows.push(ticket.step.rows);
+        self.written.push_back((ticket, free));
+        true
+    }
+
+    /// Lets the next step into the pipeline if its tokens are there.
+    pub(super) fn enter(&mut self) -> bool {
+        let Some((ticket, free)) = self.written.pop_front_if(|(ticket, _)| self.feeder.ready(ticket)) else {
+            return false;
+        };
+        free.into_iter().for_each(|page| self.model.poison(page));
+        let mut ids = vec![0; ticket.feeds.len()];
+        self.feeder.resolve(&ticket, &mut ids).expect("it is ready");
+        self.computed.push_back(self.model.run(&ticket, &ids));
+        true
+    }
+
+    pub(super) fn feed(&mut self) -> bool {
+        let Some(samples) = self.computed.pop_front() else { return false };
+        self.feeder.absorb(&samples);
+        self.fed.push_back(samples);
+        true
+    }
+
+    pub(super) fn deliver(&mut self) -> bool {
+        let Some(samples) = self.fed.pop_front() else { return false };
+        self.batcher.absorb(&samples, &mut self.updates).expect("results come in order");
+        self.take_updates(&samples.logits);
+        true
+    }
+
+    /// Stages crash: all that is out and all memory is lost.
+    pub(super) fn crash(&mut self) {
+        self.batcher.restart();
+        let spec = self.batcher.spec().pool;
+        self.model = Model::new(spec.pages, spec.page_rows, self.fails);
+        self.written.clear();
+        self.computed.clear();
+        self.fed.clear();
+    }
+
+    /// Steps that are out.
+    pub(super) fn out(&self) -> usize {
+        self.written.len() + self.computed.len() + self.fed.len()
+    }
+
+    /// Does something that can be done, or nothing if nothing can.
+    pub(super) fn turn(&mut self, dice: &mut Dice) -> bool {
+        let first = dice.roll(4);
+        (first..first + 4).any(|which| match which % 4 {
+            0 => self.fill(),
+            1 => self.enter(),
+            2 => self.feed(),
+            _ => self.deliver(),
+        })
+    }
+
+    /// Goes on until nothing is left to do, then holds every sequence against its lonely run.
+    pub(super) fn finish(&mut self, dice: &mut Dice) {
+        while self.turn(dice) {}
+        assert!(self.batcher.is_idle(), "stuck: {:?}", self.batcher.counters());
+        let pool = self.batcher.pool();
+        assert_eq!((pool.used(), pool.free() + pool.cached()), (0, pool.capacity()), "the idle pool adds up");
+        for (id, seen) in &self.seen {
+            let wanted = alone(&seen.spec, self.fails);
+            let got = &seen.outcome;
+            if seen.cancelled {
+                assert_eq!(got.end, Some(Finish::Cancelled));
+                assert_eq!(got.tokens, wanted.tokens[..got.tokens.len()], "sequence {id}");
+                assert_eq!(got.prompt, wanted.prompt[..got.prompt.len()], "sequence {id}");
+            } else {
+                assert_eq!(*got, wanted, "sequence {id}");
+            }
+        }
+    }
+
+    fn take_updates(&mut self, logits: &[f32]) {
+        let row = |range: std::ops::Range<usize>| [logits[range.start], logits[range.end - 1]];
+        for update in self.updates.drain(..) {
+            let (Update::Prompt { id, .. } | Update::Token { id, .. } | Update::Finished { id, .. }) = update;
+            let seen = self.seen.get_mut(&id).expect("updates are for submitted sequences");
+            let outcome = &mut seen.outcome;
+            assert_eq!(outcome.end, None, "sequence {id}: nothing follows the end");
+            match update {
+                Update::Prompt { position, logits, .. } => {
+                    assert_eq!(position as usize, outcome.prompt.len());
+                    outcome.prompt.push(row(logits));
+                }
+                Update::Token { token, position, logits, .. } => {
+                    assert_eq!(position as usize, seen.spec.prompt.len() + outcome.tokens.len());
+                    outcome.tokens.push((token, logits.map(row)));
+                }
+                Update::Finished { reason, .. } => outcome.end = Some(reason),
+            }
+        }
+    }
+
+    fn check_ticket(&self, ticket: &Ticket) {
+        let (spec, step) = (self.batcher.spec(), &ticket.step);
+        assert_eq!(ticket.feeds.len(), step.rows as usize);
+        assert_eq!(ticket.draws.len(), step.sampled.len());
+        assert!(step.rows > 0 && step.rows <= spec.max_num_batched_tokens);
+        assert!(step.sampled.len() as u32 <= spec.sampled_rows_max);
+        assert!(step.sampled.is_sorted_by(|one, other| one < other));
+        assert!(ticket.needs <= step.id);
+        let mut row = 0;
+        for span in &step.spans {
+            assert_eq!(span.first_row, row);
+            assert!(span.rows > 0);
+            assert_eq!(span.pages, spec.pool.pages_of(span.start + span.rows));
+            row += span.rows;
+        }
+        assert_eq!(row, step.rows);
+    }
+
+    /// First come, first served; and nobody is preempted more than three times.
+    fn check_queue(&self) {
+        let batcher = &self.batcher;
+        assert!(batcher.waiting.iter().is_sorted_by_key(|sequence| sequence.serial));
+        assert!(batcher.waiting.iter().all(|sequence| sequence.preemptions <= 3));
+        let again = batcher.waiting.iter().filter(|sequence| sequence.epoch > 0).count();
+        assert_eq!(again as u32, batcher.waiting_again);
+        let newest = batcher.order.last().and_then(|&slot| batcher.running(slot));
+        if let (Some(newest), Some(next)) = (newest, batcher.waiting.iter().find(|sequence| sequence.epoch == 0)) {
+            assert!(newest.sequence.serial < next.serial, "a newcomer was passed");
+        }
+    }
+}

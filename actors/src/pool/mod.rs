@@ -1,0 +1,269 @@
+//! The pages of the key-value cache of one device group, as numbers; every stage owns the memory behind them.
+//!
+//! A sequence holds a [`Lease`]: a page table whose first pages are full, immutable and shared by prefix, and whose other
+//! pages have this one owner. A full page is found again by (weights version, parent page, exact tokens). A page that nobody
+//! references but that can be found stays cached until room is needed; the one unused for longest goes first, and because a
+//! lease gives its pages back from its end, a page always goes before the page it continues.
+//!
+//! Invariants: `free + cached + used == capacity` at all times, and `used == 0` once every lease is released. A page that a
+//! lease gives back may be handed out at once, although steps that write it may still be on their way: stages run steps in
+//! order, so what the next owner writes and reads comes after all that.
+//!
+//! It knows nothing of requests, steps or memory.
+
+mod index;
+mod recency;
+#[cfg(test)]
+mod tests;
+
+use index::{Index, Key};
+use recency::Recency;
+
+/// What a pool is built from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolSpec {
+    /// How many pages there are; their numbers are `0..pages`.
+    pub pages: u32,
+    /// Rows of a page, [`graph::plan::PAGE_ROWS`].
+    pub page_rows: u32,
+    /// Whether full pages are shared by prefix and kept for later sequences.
+    pub prefix_caching: bool,
+    /// Which weights compute the rows. Pages of other weights are never found.
+    pub weights_version: u64,
+}
+
+impl PoolSpec {
+    /// Pages that hold `rows` rows.
+    pub fn pages_of(&self, rows: u32) -> u32 {
+        rows.div_ceil(self.page_rows)
+    }
+
+    /// Rows that fit all pages together.
+    pub fn rows(&self) -> u64 {
+        u64::from(self.pages) * u64::from(self.page_rows)
+    }
+}
+
+/// There are fewer pages than asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the pool is spent: {wanted} more pages wanted, {available} of {capacity} free or given up on demand")]
+pub struct Spent {
+    /// Pages wanted.
+    pub wanted: u32,
+    /// Pages that could have been had.
+    pub available: u32,
+    /// Pages of the pool.
+    pub capacity: u32,
+}
+
+/// The pages of one sequence.
+///
+/// It has one owner: it is not `Clone`, and [`Pool::release`] consumes it.
+/// ```compile_fail
+/// fn copied(lease: &actors::pool::Lease) -> actors::pool::Lease {
+///     lease.clone()
+/// }
+/// ```
+#[must_use = "the pages are lost to the pool unless the lease is released"]
+#[derive(PartialEq, Eq, Debug)]
+pub struct Lease {
+    pages: Vec<u32>,
+    /// How many of the first pages are full and shared.
+    shared: usize,
+    cached_rows: u32,
+    weights_version: u64,
+}
+
+impl Lease {
+    /// The page table, from the sequence's first row on.
+    pub fn pages(&self) -> &[u32] {
+        &self.pages
+    }
+
+    /// Rows that were found in the cache when the lease began: a multiple of the page size. They need no computing.
+    pub fn cached_rows(&self) -> u32 {
+        self.cached_rows
+    }
+}
+
+/// Hands out pages, shares full ones and keeps them while there is room.
+#[derive(Debug)]
+pub struct Pool {
+    spec: PoolSpec,
+    /// How many leases hold each page.
+    references: Vec<u32>,
+    /// Pages that hold nothing.
+    free: Vec<u32>,
+    /// Pages that nobody references and that can still be found.
+    cached: Recency,
+    index: Index,
+    /// Emptied page tables, to be used again.
+    spare_tables: Vec<Vec<u32>>,
+}
+
+impl Pool {
+    /// A pool whose pages are all free.
+    pub fn new(spec: PoolSpec) -> Self {
+        Self {
+            spec,
+            references: vec![0; spec.pages as usize],
+            // Taken from the end: low numbers first.
+            free: (0..spec.pages).rev().collect(),
+            cached: Recency::new(spec.pages),
+            index: Index::new(spec.pages, spec.page_rows),
+            spare_tables: Vec::new(),
+        }
+    }
+
+    /// What it was built from.
+    pub fn spec(&self) -> &PoolSpec {
+        &self.spec
+    }
+
+    /// Starts a sequence with the longest cached prefix of `tokens`, at most all but the last of them: that one's row is
+    /// always computed, since its logits are needed. The table has room for `rows_max` rows without growing.
+    pub fn begin(&mut self, tokens: &[u32], rows_max: u32) -> Lease {
+        let mut pages = self.spare_tables.pop().unwrap_or_default();
+        pages.reserve(self.spec.pages_of(rows_max) as usize);
+        let mut lease = Lease { pages, shared: 0, cached_rows: 0, weights_version: self.spec.weights_version };
+        if !self.spec.prefix_caching {
+            return lease;
+        }
+        let lookup = &tokens[..tokens.len().saturating_sub(1)];
+        for page_tokens in lookup.chunks_exact(self.spec.page_rows as usize) {
+            let key = Key {
+                weights_version: lease.weights_version,
+                parent: lease.pages.last().copied(),
+                tokens: page_tokens,
+            };
+            let Some(page) = self.index.find(&key) else { break };
+            self.reference(page);
+            lease.pages.push(page);
+        }
+        lease.shared = lease.pages.len();
+        lease.cached_rows = lease.shared as u32 * self.spec.page_rows;
+        lease
+    }
+
+    /// Makes the lease long enough for `rows` rows, all of it or nothing. Cached pages are given up for it.
+    pub fn reserve(&mut self, lease: &mut Lease, rows: u32) -> Result<(), Spent> {
+        let wanted = self.spec.pages_of(rows).saturating_sub(lease.pages.len() as u32);
+        let available = self.available();
+        if wanted > available {
+            return Err(Spent { wanted, available, capacity: self.spec.pages });
+        }
+        for _ in 0..wanted {
+            let page = self.take().expect("there are as many as counted above");
+            self.references[page as usize] = 1;
+            lease.pages.push(page);
+        }
+        Ok(())
+    }
+
+    /// Says that the rows of `tokens`, the sequence's first ones, are written. Pages that are now full become shared; where
+    /// another sequence has already published the same page, the lease goes over to that one and frees its own.
+    pub fn written(&mut self, lease: &mut Lease, tokens: &[u32]) {
+        if !self.spec.prefix_caching {
+            return;
+        }
+        let page_rows = self.spec.page_rows as usize;
+        for place in lease.shared..tokens.len() / page_rows {
+            let parent = place.checked_sub(1).map(|before| lease.pages[before]);
+            let page_tokens = &tokens[place * page_rows..(place + 1) * page_rows];
+            let key = Key { weights_version: lease.weights_version, parent, tokens: page_tokens };
+            let own = lease.pages[place];
+            match self.index.find(&key) {
+                Some(published) => {
+                    self.reference(published);
+                    lease.pages[place] = published;
+                    self.dereference(own);
+                }
+                None => self.index.insert(own, &key),
+            }
+            lease.shared = place + 1;
+        }
+    }
+
+    /// Ends a sequence: every page it alone held is free, or cached if it can be found again.
+    pub fn release(&mut self, lease: Lease) {
+        let mut pages = lease.pages;
+        // From the end, so that a page is given up before the page it continues.
+        while let Some(page) = pages.pop() {
+            self.dereference(page);
+        }
+        self.spare_tables.push(pages);
+    }
+
+    /// Goes over to other weights: what is cached is no longer found, and leases that began before publish under the old ones.
+    pub fn change_weights(&mut self, weights_version: u64) {
+        self.spec.weights_version = weights_version;
+    }
+
+    /// Forgets what the cached pages hold, because the memory behind them is lost. Leases are to be released before.
+    pub fn forget(&mut self) {
+        while let Some(page) = self.cached.pop() {
+            self.index.remove(page);
+            self.free.push(page);
+        }
+    }
+
+    /// Pages in all.
+    pub fn capacity(&self) -> u32 {
+        self.spec.pages
+    }
+
+    /// Pages that hold nothing.
+    pub fn free(&self) -> u32 {
+        self.free.len() as u32
+    }
+
+    /// Pages that nobody references but that would be found by their prefix.
+    pub fn cached(&self) -> u32 {
+        self.cached.len()
+    }
+
+    /// Pages that leases hold, each counted once.
+    pub fn used(&self) -> u32 {
+        self.capacity() - self.available()
+    }
+
+    /// Pages that a reservation could have: free ones and cached ones.
+    pub fn available(&self) -> u32 {
+        self.free() + self.cached()
+    }
+
+    /// Whether a page holds nothing and belongs to nobody.
+    #[cfg(test)]
+    pub(crate) fn is_free(&self, page: u32) -> bool {
+        self.references[page as usize] == 0 && !self.index.contains(page)
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| {
+            let page = self.cached.pop()?;
+            self.index.remove(page);
+            Some(page)
+        })
+    }
+
+    fn reference(&mut self, page: u32) {
+        let references = &mut self.references[page as usize];
+        if *references == 0 {
+            self.cached.remove(page);
+        }
+        *references += 1;
+    }
+
+    fn dereference(&mut self, page: u32) {
+        let references = &mut self.references[page as usize];
+        *references -= 1;
+        if *references > 0 {
+            return;
+        }
+        if self.index.contains(page) {
+            self.cached.push(page);
+        } else {
+            self.free.push(page);
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The always-on recorder: a ring a lane, drained when someone asks.
+//!
+//! Invariants: recording neither allocates nor blocks; a full ring gives up its oldest record and counts it. The recorder
+//! does not know what becomes of the records.
+
+use super::record::{Cause, Counter, Edge, Event, Record, Track};
+use super::recording::{EdgeName, Recording, TrackName};
+use crossbeam::queue::ArrayQueue;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Nanoseconds since the origin of a trace, or of a simulation.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// Time as it passes.
+    Real(Instant),
+    /// Time as a simulator sets it.
+    Virtual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The time now.
+    #[inline]
+    pub fn now_ns(&self) -> u64 {
+        match self {
+            Clock::Real(origin) => u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX),
+            Clock::Virtual(time) => time.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// All rings of a process and the names of what they hold. Clones are the same trace.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    /// Names and rings are touched when the plan is built and when the trace is collected, never while recording.
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    names: Recording,
+    rings: Vec<Arc<Ring>>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    records: ArrayQueue<Record>,
+    lost: AtomicU64,
+}
+
+/// The pen of one lane or thread.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    ring: Arc<Ring>,
+    clock: Clock,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Trace {
+    /// A trace whose origin is now.
+    pub fn new() -> Self {
+        Self::with_clock(Clock::Real(Instant::now()))
+    }
+
+    /// A trace of a simulation, with its time at 0.
+    pub fn simulated() -> Self {
+        Self::with_clock(Clock::Virtual(Arc::new(AtomicU64::new(0))))
+    }
+
+    fn with_clock(clock: Clock) -> Self {
+        Self { shared: Arc::new(Shared { clock, tables: Mutex::new(Tables::default()) }) }
+    }
+
+    /// The trace's clock.
+    pub fn clock(&self) -> Clock {
+        self.shared.clock.clone()
+    }
+
+    /// Adds a track: `actor` on `lane`. Tracks of one lane are drawn together.
+    pub fn track(&self, lane: &str, actor: &str) -> Track {
+        let tracks = &mut self.tables().names.tracks;
+        tracks.push(TrackName { lane: lane.into(), actor: actor.into() });
+        Track(number(tracks.len()))
+    }
+
+    /// Adds an edge that carries `what` from one actor to another.
+    pub fn edge(&self, what: &str, from: Track, to: Track) -> Edge {
+        let edges = &mut self.tables().names.edges;
+        edges.push(EdgeName { what: what.into(), from, to });
+        Edge(number(edges.len()))
+    }
+
+    /// Adds a counter.
+    pub fn counter(&self, name: &str) -> Counter {
+        let counters = &mut self.tables().names.counters;
+        counters.push(name.into());
+        Counter(number(counters.len()))
+    }
+
+    /// Adds a cause of waiting that is no port.
+    pub fn cause(&self, name: &str) -> Cause {
+        let causes = &mut self.tables().names.causes;
+        causes.push(name.into());
+        Cause(number(causes.len()))
+    }
+
+    /// A recorder with a ring of its own, which holds the last `records` records.
+    pub fn recorder(&self, records: usize) -> Recorder {
+        let ring = Arc::new(Ring { records: ArrayQueue::new(records.max(1)), lost: AtomicU64::new(0) });
+        self.tables().rings.push(ring.clone());
+        Recorder { ring, clock: self.clock() }
+    }
+
+    /// Takes everything recorded since the last call, ordered by start. Recording goes on meanwhile.
+    pub fn collect(&self) -> Recording {
+        let tables = self.tables();
+        let mut recording = tables.names.clone();
+        for ring in &tables.rings {
+            // Bounded by what a ring holds: a busy lane must not keep us here.
+            let there = ring.records.len();
+            recording.records.extend((0..there).map_while(|_| ring.records.pop()));
+            recording.lost += ring.lost.swap(0, Ordering::Relaxed);
+        }
+        recording.records.sort_by_key(|record| (record.start_ns, record.end_ns, record.track));
+        recording
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The number of the entry that was just pushed.
+fn number(entries: usize) -> u16 {
+    u16::try_from(entries - 1).expect("a plan has fewer than 65536 actors, edges, counters and causes")
+}
+
+impl Recorder {
+    /// A recorder that belongs to no trace and keeps one record: for tests and tools.
+    pub fn detached() -> Self {
+        Trace::new().recorder(1)
+    }
+
+    /// The time now, in nanoseconds since the trace's origin.
+    #[inline]
+    pub fn now_ns(&self) -> u64 {
+        self.clock.now_ns()
+    }
+
+    /// Records a span.
+    #[inline]
+    pub fn span(&self, track: Track, start_ns: u64, end_ns: u64, event: Event) {
+        if self.ring.records.force_push(Record { start_ns, end_ns, track, event }).is_some() {
+            self.ring.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Records a point in time.
+    #[inline]
+    pub fn point(&self, track: Track, at_ns: u64, event: Event) {
+        self.span(track, at_ns, at_ns, event);
+    }
+
+    /// The clock, for who sets it.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}

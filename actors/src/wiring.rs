@@ -1,0 +1,228 @@
+//! From a plan to actors with their ports: the one place where channels are made.
+
+use crate::batcher::{Batcher, BatcherSpec};
+use crate::communicator::{Collective, LocalCommunicator};
+use crate::dispatcher::Dispatcher;
+use crate::lane::Actor;
+use crate::pool::PoolSpec;
+use crate::port::{Inbox, Outbox, channel};
+use crate::sampler::{Sampler, SamplerSpec};
+use crate::sampling_actor::SamplingActor;
+use crate::shard::LayerShard;
+use crate::stage::{Cell, Input, Output};
+use crate::tensor::Tensor;
+use crate::ticket::{Samples, Ticket};
+use crate::token_feed::TokenFeed;
+use crate::trace::{Trace, Track};
+use graph::plan::{ActorPlan, Carries, Channel, CollectivePlan, End, PAGE_ROWS, Plan, Role};
+use kernels::Executor;
+use std::collections::BTreeMap;
+
+/// What a plan does not say and its actors need.
+pub struct Fittings<'a> {
+    /// The executor of each stage, by its place among the plan's actors.
+    pub executors: BTreeMap<usize, Executor>,
+    /// Tokens that may be drawn: the tokenizer's length.
+    pub allowed: u32,
+    /// Whether room is made for the logits of every sampled row.
+    pub capture: bool,
+    /// Whether prompts share pages.
+    pub prefix_caching: bool,
+    /// Sequences that wait at most.
+    pub max_waiting: u32,
+    /// Where the actors get their tracks.
+    pub trace: &'a Trace,
+}
+
+/// The actors of each device, in the plan's order, and the dispatcher that drives them.
+pub struct Wiring {
+    /// By device.
+    pub lanes: Vec<Vec<Box<dyn Actor>>>,
+    /// The control plane's end.
+    pub dispatcher: Dispatcher,
+}
+
+/// Makes the channels of `plan` and the actors over them.
+///
+/// # Panics
+/// When `fittings` lacks the executor of a stage, or has bounds that the plan's check refuses.
+pub fn wire(plan: &Plan, mut fittings: Fittings<'_>) -> Wiring {
+    let data = plan.data();
+    let batcher = Batcher::new(batcher_spec(plan, &fittings)).expect("a checked plan has no bound of zero");
+    let sampler = sampler(plan, &fittings);
+    let lane = |actor: &ActorPlan| actor.device.map_or("control", |d| &data.devices[d.index()].name);
+    let tracks: Vec<Track> = data.actors.iter().map(|a| fittings.trace.track(lane(a), &a.name)).collect();
+    let mut ports = Ports::default();
+    for channel in &data.channels {
+        ports.make(channel, &tracks, fittings.trace, (&batcher, &sampler));
+    }
+    let mut lanes: Vec<Vec<Box<dyn Actor>>> = data.devices.iter().map(|_| vec![]).collect();
+    let mut sampler = Some(sampler);
+    for (number, actor) in data.actors.iter().enumerate() {
+        let mut seat = Seat { plan: actor, number: number as u32, track: tracks[number], ports: &mut ports };
+        let built: Box<dyn Actor> = match &actor.role {
+            Role::Batcher | Role::Pool { .. } => continue,
+            Role::Feed => seat.feed(data.settings.max_num_seqs),
+            Role::Stage { output_widths, input_widths, .. } => {
+                let executor = fittings.executors.remove(&number).expect("every stage has an executor");
+                seat.stage(executor, input_widths.len(), output_widths.len())
+            }
+            Role::Communicator { collectives, .. } => seat.communicator(collectives),
+            Role::Sampler { vocabulary } => seat.sampler(sampler.take().expect("a plan has one sampler"), *vocabulary),
+        };
+        let device = actor.device.expect("a checked plan places these roles");
+        lanes[device.index()].push(built);
+    }
+    let batcher_at = data.actors.iter().position(|a| a.role == Role::Batcher).expect("a plan has a batcher") as u32;
+    let mut host =
+        Seat { plan: &data.actors[batcher_at as usize], number: batcher_at, track: tracks[0], ports: &mut ports };
+    let tickets = host.ticket_outbox();
+    let samples = host.samples_input(0).inbox;
+    Wiring { lanes, dispatcher: Dispatcher::new(batcher, tickets, samples) }
+}
+
+fn batcher_spec(plan: &Plan, fittings: &Fittings<'_>) -> BatcherSpec {
+    let settings = &plan.data().settings;
+    BatcherSpec {
+        max_num_seqs: settings.max_num_seqs,
+        max_num_batched_tokens: settings.max_num_batched_tokens,
+        max_model_len: settings.max_model_len,
+        in_flight: settings.in_flight,
+        groups: plan.data().pipeline,
+        sampled_rows_max: settings.sampled_rows_max,
+        max_waiting: fittings.max_waiting,
+        pool: PoolSpec {
+            pages: plan.pages(),
+            page_rows: PAGE_ROWS,
+            prefix_caching: fittings.prefix_caching,
+            weights_version: 0,
+        },
+    }
+}
+
+fn sampler(plan: &Plan, fittings: &Fittings<'_>) -> Sampler {
+    let (settings, vocab) = (&plan.data().settings, plan.data().vocabulary);
+    let spec = SamplerSpec {
+        vocab,
+        allowed: fittings.allowed.min(vocab),
+        sampled_rows_max: settings.sampled_rows_max,
+        captured_rows_max: if fittings.capture { settings.sampled_rows_max } else { 0 },
+    };
+    Sampler::new(spec).expect("a vocabulary has a token")
+}
+
+/// The ends of all channels that no actor has taken yet.
+#[derive(Default)]
+struct Ports {
+    ticket_in: BTreeMap<End, Input<Ticket>>,
+    ticket_out: BTreeMap<End, Output<Ticket>>,
+    samples_in: BTreeMap<End, Input<Samples>>,
+    samples_out: BTreeMap<End, Output<Samples>>,
+    tensor_in: BTreeMap<End, Input<Tensor>>,
+    tensor_out: BTreeMap<End, Output<Tensor>>,
+}
+
+impl Ports {
+    fn make(&mut self, plan: &Channel, tracks: &[Track], trace: &Trace, (batcher, sampler): (&Batcher, &Sampler)) {
+        match plan.carries {
+            Carries::Ticket => {
+                let ends = open(plan, tracks, trace, &|| batcher.ticket());
+                keep(plan, ends, &mut self.ticket_out, &mut self.ticket_in);
+            }
+            Carries::Samples => {
+                let ends = open(plan, tracks, trace, &|| sampler.samples());
+                keep(plan, ends, &mut self.samples_out, &mut self.samples_in);
+            }
+            Carries::Ids | Carries::Tensor { .. } => {
+                let ends = open(plan, tracks, trace, &|| Tensor::zeroed(plan.bytes));
+                keep(plan, ends, &mut self.tensor_out, &mut self.tensor_in);
+            }
+        }
+    }
+}
+
+/// Both sides of one channel.
+type Ends<T> = (Output<T>, Vec<Input<T>>);
+
+fn open<T>(plan: &Channel, tracks: &[Track], trace: &Trace, buffer: &dyn Fn() -> T) -> Ends<T> {
+    let buffers = (0..plan.credits).map(|_| buffer()).collect();
+    let (outbox, inboxes): (Outbox<T>, Vec<Inbox<T>>) = channel(buffers, plan.to.len());
+    let from = tracks[plan.from.actor.index()];
+    let edges: Vec<_> = plan.to.iter().map(|end| trace.edge(&plan.name, from, tracks[end.actor.index()])).collect();
+    let inputs = inboxes.into_iter().zip(&edges).map(|(inbox, edge)| Input { inbox, edge: *edge }).collect();
+    (Output { outbox, edges }, inputs)
+}
+
+fn keep<T>(
+    plan: &Channel,
+    (output, inputs): Ends<T>,
+    outs: &mut BTreeMap<End, Output<T>>,
+    ins: &mut BTreeMap<End, Input<T>>,
+) {
+    outs.insert(plan.from, output);
+    ins.extend(plan.to.iter().copied().zip(inputs));
+}
+
+/// One actor of the plan, taking its ports.
+struct Seat<'a> {
+    plan: &'a ActorPlan,
+    number: u32,
+    track: Track,
+    ports: &'a mut Ports,
+}
+
+impl Seat<'_> {
+    fn end(&self, port: u16) -> End {
+        End { actor: graph::plan::ActorId(self.number), port }
+    }
+
+    fn ticket_outbox(&mut self) -> Outbox<Ticket> {
+        self.ports.ticket_out.remove(&self.end(0)).expect("a checked plan wires the batcher").outbox
+    }
+
+    fn tickets(&mut self) -> Input<Ticket> {
+        self.ports.ticket_in.remove(&self.end(0)).expect("a checked plan feeds every ticket port")
+    }
+
+    fn samples_input(&mut self, port: u16) -> Input<Samples> {
+        self.ports.samples_in.remove(&self.end(port)).expect("a checked plan feeds every samples port")
+    }
+
+    fn input(&mut self, port: u16) -> Input<Tensor> {
+        self.ports.tensor_in.remove(&self.end(port)).expect("a checked plan feeds every input")
+    }
+
+    fn output(&mut self, port: u16) -> Output<Tensor> {
+        self.ports.tensor_out.remove(&self.end(port)).expect("a lowered plan has a channel for every output")
+    }
+
+    fn feed(&mut self, slots: u32) -> Box<dyn Actor> {
+        let (tickets, samples, ids) = (self.tickets(), self.samples_input(1), self.output(0));
+        Box::new(TokenFeed::new((&self.plan.name, self.track), slots, tickets, samples, ids))
+    }
+
+    fn stage(&mut self, executor: Executor, inputs: usize, outputs: usize) -> Box<dyn Actor> {
+        let tickets = self.tickets();
+        let inputs = (0..inputs as u16).map(|port| self.input(port + 1)).collect();
+        let shard = LayerShard::new(executor, outputs);
+        let outputs = (0..outputs as u16).map(|port| self.output(port)).collect();
+        Box::new(Cell::new(&self.plan.name, self.track, shard, tickets, inputs, outputs))
+    }
+
+    fn communicator(&mut self, plans: &[CollectivePlan]) -> Box<dyn Actor> {
+        let collective = |plan: &CollectivePlan| {
+            let inputs = plan.inputs.iter().map(|&port| self.input(port)).collect();
+            let output = plan.output.map(|port| self.output(port));
+            Collective::new(plan.how, plan.width, inputs, output)
+        };
+        let collectives = plans.iter().map(collective).collect();
+        Box::new(LocalCommunicator::new(&self.plan.name, self.track, collectives))
+    }
+
+    fn sampler(&mut self, sampler: Sampler, vocabulary: u32) -> Box<dyn Actor> {
+        let (tickets, logits) = (self.tickets(), self.input(1));
+        let samples = self.ports.samples_out.remove(&self.end(0)).expect("a lowered plan has a channel for samples");
+        let named = (self.plan.name.as_str(), self.track);
+        Box::new(SamplingActor::new(named, (sampler, vocabulary), tickets, logits, samples))
+    }
+}

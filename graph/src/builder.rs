@@ -1,0 +1,183 @@
+//! Describes an architecture: axes, weights by their checkpoint names, and ops as methods on values.
+//!
+//! ```
+//! use graph::{Builder, Section};
+//! let b = Builder::new();
+//! let (vocab, hidden) = (b.axis("vocab", 8), b.axis("hidden", 4));
+//! let embed = b.param("embed.weight", &[vocab, hidden]);
+//! let x = b.tokens().gather(embed);
+//! b.section(Section::Head);
+//! let logits = x.rms_norm(b.param("norm.weight", &[hidden]), 1e-6).sampled_rows().contract(embed);
+//! let model = b.finish(logits).expect("all laws hold");
+//! assert_eq!(model.vocabulary(), 8);
+//! ```
+
+use crate::axis::{Axis, AxisDef, Extent, ParamId, ValueId};
+use crate::error::GraphError;
+use crate::infer::infer;
+use crate::model::{Draft, Model, Node, ParamDef, Section};
+use crate::op::{Binary, Mask, Op, Unary};
+use crate::rope::Rope;
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::{Add, Mul};
+
+/// Builds a [`Model`]. Faults are collected and returned by [`Builder::finish`], so that a model file reads as the maths.
+#[derive(Debug)]
+pub struct Builder {
+    inner: RefCell<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    draft: Draft,
+    section: Section,
+    faults: Vec<GraphError>,
+}
+
+/// A value under construction.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'b> {
+    id: ValueId,
+    builder: &'b Builder,
+}
+
+/// A weight under construction.
+#[derive(Clone, Copy, Debug)]
+pub struct Param<'b> {
+    id: ParamId,
+    builder: PhantomData<&'b Builder>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Builder {
+    /// An empty graph with its rows axis.
+    pub fn new() -> Self {
+        let rows = AxisDef { name: "rows".into(), extent: Extent::Rows };
+        let draft = Draft { axes: vec![rows], params: vec![], nodes: vec![], output: ValueId(0) };
+        Self { inner: RefCell::new(Inner { draft, section: Section::Embed, faults: vec![] }) }
+    }
+
+    /// Declares an axis of `length` elements.
+    pub fn axis(&self, name: &str, length: u32) -> Axis {
+        let axes = &mut self.inner.borrow_mut().draft.axes;
+        axes.push(AxisDef { name: name.into(), extent: Extent::Fixed(length) });
+        Axis(axes.len() as u32 - 1)
+    }
+
+    /// Declares a weight by its checkpoint name; a name asked for twice is one weight (tied).
+    pub fn param(&self, name: impl Into<String>, axes: &[Axis]) -> Param<'_> {
+        let (name, inner) = (name.into(), &mut *self.inner.borrow_mut());
+        let params = &mut inner.draft.params;
+        let known = params.iter().position(|p| p.name == name && p.axes == axes);
+        let id = known.unwrap_or_else(|| {
+            params.push(ParamDef { name, axes: axes.to_vec() });
+            params.len() - 1
+        });
+        Param { id: ParamId(id as u32), builder: PhantomData }
+    }
+
+    /// What follows belongs to this section.
+    pub fn section(&self, section: Section) {
+        self.inner.borrow_mut().section = section;
+    }
+
+    /// The step's token ids, one a row.
+    pub fn tokens(&self) -> Value<'_> {
+        self.push(Op::Tokens, None)
+    }
+
+    /// Closes the graph.
+    ///
+    /// # Errors
+    /// Every op that did not fit when it was added, or every broken law of [`crate::verify`].
+    pub fn finish(&self, output: Value<'_>) -> Result<Model, Vec<GraphError>> {
+        let inner = self.inner.borrow();
+        if !inner.faults.is_empty() {
+            return Err(inner.faults.clone());
+        }
+        Model::check(Draft { output: output.id, ..inner.draft.clone() })
+    }
+
+    /// Adds a node. A fault is noted and the node gets `like`'s axes, so that later faults are found as well.
+    fn push(&self, op: Op, like: Option<ValueId>) -> Value<'_> {
+        let inner = &mut *self.inner.borrow_mut();
+        let number = inner.draft.nodes.len();
+        let axes = infer(&inner.draft, number, &op).unwrap_or_else(|fault| {
+            inner.faults.push(fault);
+            like.map(|v| inner.draft.nodes[v.index()].axes.clone()).unwrap_or_default()
+        });
+        inner.draft.nodes.push(Node { op, axes, section: inner.section });
+        Value { id: ValueId(number as u32), builder: self }
+    }
+}
+
+impl<'b> Value<'b> {
+    /// Its number.
+    pub fn id(self) -> ValueId {
+        self.id
+    }
+
+    fn then(self, op: Op) -> Self {
+        self.builder.push(op, Some(self.id))
+    }
+
+    /// Rows of `table` by these ids.
+    pub fn gather(self, table: Param<'b>) -> Self {
+        self.then(Op::Gather { table: table.id, ids: self.id })
+    }
+
+    /// Sums over the axes that `self` and `w` share; the others stay, those of `w` last.
+    pub fn contract(self, w: Param<'b>) -> Self {
+        self.then(Op::Contract { x: self.id, w: w.id })
+    }
+
+    /// Adds a weight over the trailing axes.
+    pub fn bias(self, w: Param<'b>) -> Self {
+        self.then(Op::Bias { x: self.id, w: w.id })
+    }
+
+    /// RMS normalisation over the last axis.
+    pub fn rms_norm(self, w: Param<'b>, eps: f32) -> Self {
+        self.then(Op::RmsNorm { x: self.id, w: w.id, eps })
+    }
+
+    /// Rotary embedding of the last axis.
+    pub fn rope(self, rope: &Rope) -> Self {
+        self.then(Op::Rope { x: self.id, rope: rope.clone() })
+    }
+
+    /// Attention of these queries over `k` and `v`.
+    pub fn attend(self, k: Self, v: Self, mask: Mask, scale: f32) -> Self {
+        self.then(Op::Attend { q: self.id, k: k.id, v: v.id, mask, scale })
+    }
+
+    /// A pointwise function.
+    pub fn map(self, f: Unary) -> Self {
+        self.then(Op::Unary(f, self.id))
+    }
+
+    /// The rows that will be sampled.
+    pub fn sampled_rows(self) -> Self {
+        self.then(Op::SampledRows(self.id))
+    }
+}
+
+impl Add for Value<'_> {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        self.then(Op::Binary(Binary::Add, self.id, other.id))
+    }
+}
+
+impl Mul for Value<'_> {
+    type Output = Self;
+    fn mul(self, other: Self) -> Self {
+        self.then(Op::Binary(Binary::Mul, self.id, other.id))
+    }
+}

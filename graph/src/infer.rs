@@ -1,0 +1,129 @@
+//! The axes that an op gives, from the axes of what it reads.
+
+use crate::axis::{Axis, ParamId, ValueId};
+use crate::error::GraphError;
+use crate::model::Draft;
+use crate::op::Op;
+
+/// The rows axis: always the first.
+pub(crate) const ROWS: Axis = Axis(0);
+
+/// Axes of the result of `op`, which is or becomes node `node` of `draft`.
+///
+/// # Errors
+/// The first operand that does not exist or does not fit.
+pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, GraphError> {
+    let at = At { draft, node, op };
+    match *op {
+        Op::Tokens => Ok(vec![ROWS]),
+        Op::Gather { table, ids } => {
+            let (ids, table) = (at.value(ids)?, at.param(table)?);
+            at.wants(ids == [ROWS], "ids", "[rows]", ids)?;
+            at.wants(table.len() >= 2, "table", "an entry axis and at least one more", table)?;
+            Ok(ids.iter().chain(&table[1..]).copied().collect())
+        }
+        Op::Contract { x, w } => {
+            let (x, w) = (at.value(x)?, at.param(w)?);
+            let summed = w.iter().filter(|a| x.contains(a)).count();
+            at.wants(summed > 0, "weight", &format!("an axis of [{}]", draft.names(x)), w)?;
+            at.wants(summed < w.len(), "weight", "an axis that the activations lack", w)?;
+            let tail: Vec<Axis> = w.iter().copied().filter(|a| x.contains(a)).collect();
+            at.wants(w.ends_with(&tail), "weight", "its summed axes last", w)?;
+            at.wants(x.ends_with(&tail), "activations", &format!("to end in [{}]", draft.names(&tail)), x)?;
+            Ok(x.iter().filter(|a| !w.contains(a)).chain(w.iter().filter(|a| !x.contains(a))).copied().collect())
+        }
+        Op::Bias { x, w } => {
+            let (x, w) = (at.value(x)?, at.param(w)?);
+            at.wants(x[1..].ends_with(w), "weight", &format!("the last axes of [{}]", draft.names(x)), w)?;
+            Ok(x.to_vec())
+        }
+        Op::RmsNorm { x, w, eps } => {
+            let (x, w) = (at.value(x)?, at.param(w)?);
+            at.wants(x.len() >= 2 && w == &x[x.len() - 1..], "weight", &at.last(x), w)?;
+            at.constant(eps.is_finite() && eps >= 0.0, "eps", eps, "0 or more")?;
+            Ok(x.to_vec())
+        }
+        Op::Rope { x, ref rope } => {
+            let x = at.value(x)?;
+            at.wants(x.len() >= 2, "operand", "rows and a head axis", x)?;
+            let length = draft.length(x[x.len() - 1]).unwrap_or(0);
+            let fits = rope.dims > 0 && rope.dims.is_multiple_of(2) && rope.dims <= length;
+            at.constant(fits, "dims", rope.dims, "even, and at most the length of the last axis")?;
+            at.constant(rope.theta.is_finite() && rope.theta > 0.0, "theta", rope.theta, "above 0")?;
+            Ok(x.to_vec())
+        }
+        Op::Attend { q, k, v, scale, .. } => {
+            let (q, k, v) = (at.value(q)?, at.value(k)?, at.value(v)?);
+            at.wants(q.len() == 4 && q[0] == ROWS, "queries", "[rows, heads, group, dim]", q)?;
+            let wants = [q[0], q[1], q[3]];
+            at.wants(k == wants, "keys", &format!("[{}]", draft.names(&wants)), k)?;
+            at.wants(v == wants, "values", &format!("[{}]", draft.names(&wants)), v)?;
+            at.constant(scale.is_finite() && scale > 0.0, "scale", scale, "above 0")?;
+            Ok(q.to_vec())
+        }
+        Op::Unary(_, x) | Op::SampledRows(x) => Ok(at.value(x)?.to_vec()),
+        Op::Binary(_, a, b) => {
+            let (a, b) = (at.value(a)?, at.value(b)?);
+            at.wants(a == b, "second operand", &format!("[{}]", draft.names(a)), b)?;
+            Ok(a.to_vec())
+        }
+    }
+}
+
+/// Where inference stands, for messages.
+struct At<'a> {
+    draft: &'a Draft,
+    node: usize,
+    op: &'a Op,
+}
+
+impl<'a> At<'a> {
+    fn value(&self, id: ValueId) -> Result<&'a [Axis], GraphError> {
+        if id.index() >= self.node {
+            return Err(GraphError::Order { node: self.node, op: self.op.name(), operand: id.index() });
+        }
+        let node = self.draft.nodes.get(id.index());
+        node.map(|n| n.axes.as_slice()).ok_or_else(|| self.unknown("value", id.index(), self.draft.nodes.len()))
+    }
+
+    fn param(&self, id: ParamId) -> Result<&'a [Axis], GraphError> {
+        let param = self.draft.params.get(id.index());
+        param.map(|p| p.axes.as_slice()).ok_or_else(|| self.unknown("weight", id.index(), self.draft.params.len()))
+    }
+
+    fn unknown(&self, what: &'static str, number: usize, count: usize) -> GraphError {
+        GraphError::Unknown { node: self.node, op: self.op.name(), what, number, count }
+    }
+
+    fn last(&self, x: &[Axis]) -> String {
+        format!("[{}]", self.draft.names(&x[x.len().saturating_sub(1)..]))
+    }
+
+    fn wants(&self, holds: bool, what: &'static str, wants: &str, got: &[Axis]) -> Result<(), GraphError> {
+        if holds {
+            return Ok(());
+        }
+        let name = |p: ParamId| self.draft.params.get(p.index()).map(|p| format!(" {}", p.name));
+        Err(GraphError::Axes {
+            node: self.node,
+            op: self.op.name(),
+            param: self.op.param().and_then(name).unwrap_or_default(),
+            what,
+            wants: wants.into(),
+            got: self.draft.names(got),
+        })
+    }
+
+    fn constant(
+        &self,
+        holds: bool,
+        field: &'static str,
+        value: impl std::fmt::Display,
+        allowed: &'static str,
+    ) -> Result<(), GraphError> {
+        if holds {
+            return Ok(());
+        }
+        Err(GraphError::Constant { node: self.node, op: self.op.name(), field, value: value.to_string(), allowed })
+    }
+}

@@ -1,0 +1,208 @@
+//! The meaning of a graph: a slow interpreter over whole sequences, in f32 with f64 sums. Every fast path is held against it.
+//!
+//! It keeps no cache: all positions of one sequence are computed at once, and `sampled_rows` keeps all of them.
+
+use crate::axis::{Axis, ValueId};
+use crate::model::Model;
+use crate::op::{Binary, Op, Unary};
+use crate::rope::Rope;
+
+/// A value: the lengths of its axes, and its elements with the last axis innermost.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Tensor {
+    /// Lengths, one an axis.
+    pub dims: Vec<usize>,
+    /// Elements.
+    pub data: Vec<f32>,
+}
+
+impl Tensor {
+    /// Elements of the last axis, run by run.
+    fn runs(&self) -> impl Iterator<Item = &[f32]> {
+        self.data.chunks_exact(self.dims.last().copied().unwrap_or(1).max(1))
+    }
+}
+
+/// Every value of `model` for one sequence. `weight` gives the elements of a weight by its checkpoint name.
+///
+/// # Panics
+/// When a weight has not the number of elements that its axes say, or a token lies outside the vocabulary.
+pub fn interpret(model: &Model, tokens: &[u32], weight: &dyn Fn(&str) -> Vec<f32>) -> Vec<Tensor> {
+    let mut machine = Interpreter { model, tokens, weight, values: Vec::with_capacity(model.nodes().len()) };
+    for (number, node) in model.nodes().iter().enumerate() {
+        let dims: Vec<usize> = node.axes.iter().map(|&a| machine.length(a)).collect();
+        let data = machine.compute(&node.op);
+        assert_eq!(
+            data.len(),
+            dims.iter().product::<usize>(),
+            "{}: elements fit the axes",
+            model.edge(ValueId(number as u32))
+        );
+        machine.values.push(Tensor { dims, data });
+    }
+    machine.values
+}
+
+/// The logits of every position: `[positions, vocabulary]`.
+pub fn logits(model: &Model, tokens: &[u32], weight: &dyn Fn(&str) -> Vec<f32>) -> Tensor {
+    interpret(model, tokens, weight).swap_remove(model.output().index())
+}
+
+struct Interpreter<'a> {
+    model: &'a Model,
+    tokens: &'a [u32],
+    weight: &'a dyn Fn(&str) -> Vec<f32>,
+    values: Vec<Tensor>,
+}
+
+impl Interpreter<'_> {
+    fn length(&self, axis: Axis) -> usize {
+        self.model.length(axis).map_or(self.tokens.len(), |n| n as usize)
+    }
+
+    fn value(&self, id: ValueId) -> &Tensor {
+        &self.values[id.index()]
+    }
+
+    fn param(&self, op: &Op) -> Vec<f32> {
+        let param = self.model.param(op.param().expect("the op has a weight"));
+        let data = (self.weight)(&param.name);
+        assert_eq!(data.len() as u64, self.model.elements(&param.axes), "{}: elements fit the axes", param.name);
+        data
+    }
+
+    fn compute(&self, op: &Op) -> Vec<f32> {
+        match *op {
+            Op::Tokens => self.tokens.iter().map(|&t| f32::from_bits(t)).collect(),
+            Op::Gather { .. } => self.gather(op),
+            Op::Contract { x, .. } => self.contract(op, x),
+            Op::Bias { x, .. } => {
+                let w = self.param(op);
+                self.value(x).data.iter().zip(w.iter().cycle()).map(|(x, w)| x + w).collect()
+            }
+            Op::RmsNorm { x, eps, .. } => {
+                let w = self.param(op);
+                self.value(x).runs().flat_map(|run| rms_norm(run, &w, eps)).collect()
+            }
+            Op::Rope { x, ref rope } => rotate(self.value(x), rope),
+            Op::Attend { q, k, v, scale, .. } => attend([q, k, v].map(|id| self.value(id)), scale),
+            Op::Unary(f, x) => self.value(x).data.iter().map(|&x| unary(f, x)).collect(),
+            Op::Binary(f, a, b) => {
+                let f = match f {
+                    Binary::Add => |(a, b): (&f32, &f32)| a + b,
+                    Binary::Mul => |(a, b): (&f32, &f32)| a * b,
+                };
+                self.value(a).data.iter().zip(&self.value(b).data).map(f).collect()
+            }
+            Op::SampledRows(x) => self.value(x).data.clone(),
+        }
+    }
+
+    fn gather(&self, op: &Op) -> Vec<f32> {
+        let table = self.param(op);
+        let entries = self.length(self.model.param(op.param().expect("gather has a table")).axes[0]);
+        let width = table.len() / entries;
+        self.tokens.iter().flat_map(|&t| table[t as usize * width..][..width].iter().copied()).collect()
+    }
+
+    /// The summed axes are the last of both operands, so both are matrices.
+    fn contract(&self, op: &Op, x: ValueId) -> Vec<f32> {
+        let w = self.param(op);
+        let (x_axes, x) = (&self.model.nodes()[x.index()].axes, self.value(x));
+        let w_axes = &self.model.param(op.param().expect("contract has a weight")).axes;
+        let k: usize = w_axes.iter().filter(|a| x_axes.contains(a)).map(|&a| self.length(a)).product();
+        let dot =
+            |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum::<f64>() as f32;
+        let rows = x.data.chunks_exact(k);
+        rows.flat_map(|x| w.chunks_exact(k).map(move |w| dot(x, w))).collect()
+    }
+}
+
+fn rms_norm<'a>(x: &'a [f32], w: &'a [f32], eps: f32) -> impl Iterator<Item = f32> + 'a {
+    let mean = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() / x.len() as f64;
+    let scale = (1.0 / (mean + f64::from(eps)).sqrt()) as f32;
+    x.iter().zip(w).map(move |(x, w)| x * scale * w)
+}
+
+fn rotate(x: &Tensor, rope: &Rope) -> Vec<f32> {
+    let (frequencies, amplitude, half) = (rope.frequencies(), rope.amplitude(), rope.dims as usize / 2);
+    let heads = x.data.len() / x.dims[0].max(1) / x.dims[x.dims.len() - 1];
+    let mut out = x.data.clone();
+    for (run, out) in out.chunks_exact_mut(x.dims[x.dims.len() - 1]).enumerate() {
+        let position = (run / heads) as f32;
+        for i in 0..half {
+            let angle = position * frequencies[i];
+            let (sin, cos) = (angle.sin() * amplitude, angle.cos() * amplitude);
+            let (a, b) = (out[i], out[i + half]);
+            out[i] = a * cos - b * sin;
+            out[i + half] = b * cos + a * sin;
+        }
+    }
+    out
+}
+
+/// Causal attention, q `[rows, heads, group, dim]`, k and v `[rows, heads, dim]`.
+fn attend([q, k, v]: [&Tensor; 3], scale: f32) -> Vec<f32> {
+    let [rows, heads, group, dim] = q.dims[..] else { panic!("queries have four axes") };
+    let mut out = vec![0.0; q.data.len()];
+    for (at, out) in out.chunks_exact_mut(dim).enumerate() {
+        let (row, head) = (at / (heads * group), at / group % heads);
+        let q = &q.data[at * dim..][..dim];
+        let key = |t: &Tensor, s: usize, d: usize| f64::from(t.data[(s * heads + head) * dim + d]);
+        let score = |s| (0..dim).map(|d| f64::from(q[d]) * key(k, s, d)).sum::<f64>() * f64::from(scale);
+        let scores: Vec<f64> = (0..=row).map(score).collect();
+        let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        for (d, out) in out.iter_mut().enumerate() {
+            *out = (weights.iter().enumerate().map(|(s, w)| w * key(v, s, d)).sum::<f64>() / sum) as f32;
+        }
+    }
+    debug_assert_eq!(out.len(), rows * heads * group * dim);
+    out
+}
+
+fn unary(f: Unary, x: f32) -> f32 {
+    let x = f64::from(x);
+    let y = match f {
+        Unary::Silu => x / (1.0 + (-x).exp()),
+        Unary::Gelu => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
+        Unary::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
+        Unary::Relu => x.max(0.0),
+    };
+    y as f32
+}
+
+/// The error function by its Maclaurin series below 3, and by the continued fraction of erfc above
+/// (Abramowitz & Stegun 7.1.5, 7.1.14); better than 1e-12 everywhere.
+fn erf(x: f64) -> f64 {
+    let a = x.abs();
+    let y = if a < 3.0 {
+        let mut term = a;
+        let mut sum = a;
+        for n in 1..80 {
+            term *= -a * a / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * std::f64::consts::FRAC_2_SQRT_PI
+    } else {
+        let fraction = (1..60).rev().fold(0.0, |f, n| f64::from(n) / 2.0 / (a + f));
+        1.0 - (-a * a).exp() / ((a + fraction) * std::f64::consts::PI.sqrt())
+    };
+    y.copysign(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn erf_has_its_tabled_values() {
+        for (x, y) in
+            [(0.0, 0.0), (0.5, 0.520_499_877_8), (1.0, 0.842_700_792_9), (2.0, 0.995_322_265_0), (3.5, 0.999_999_256_9)]
+        {
+            assert!((erf(x) - y).abs() < 1e-9, "erf({x}) = {}", erf(x));
+            assert!((erf(-x) + y).abs() < 1e-9);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! A plan in words: what `plan --explain` prints.
+
+use super::error::gib;
+use super::raw::{ActorPlan, Carries, Role};
+use super::{Move, Plan};
+use std::fmt::Write;
+
+/// The plan as a page of text.
+pub fn explain(plan: &Plan) -> String {
+    let data = plan.data();
+    let mut text = String::new();
+    let s = &data.settings;
+    let mut line = |s: String| writeln!(text, "{s}").expect("a String takes any text");
+    line(format!(
+        "{} of {} layers, vocabulary {}: tensor {} × pipeline {}",
+        data.family, data.layers, data.vocabulary, data.tensor, data.pipeline
+    ));
+    line(format!(
+        "steps of up to {} rows and {} sequences, {} in flight; sequences of up to {} positions; {} pages of {} positions",
+        s.max_num_batched_tokens,
+        s.max_num_seqs,
+        s.in_flight,
+        s.max_model_len,
+        plan.pages(),
+        super::PAGE_ROWS
+    ));
+    s.notes.iter().for_each(|note| line(format!("note: {note}")));
+    for (number, device) in data.devices.iter().enumerate() {
+        let held = device.weight_bytes + device.cache_bytes + device.buffer_bytes;
+        line(format!(
+            "\n{}: {} of {} (weights {}, key/value cache {}, buffers {})",
+            device.name,
+            gib(held),
+            gib(device.memory_bytes),
+            gib(device.weight_bytes),
+            gib(device.cache_bytes),
+            gib(device.buffer_bytes)
+        ));
+        let here = data.actors.iter().filter(|a| a.device.is_some_and(|d| d.index() == number));
+        here.for_each(|actor| line(format!("  {}: {}", actor.name, does(actor))));
+    }
+    line("\ncontrol plane".into());
+    data.actors.iter().filter(|a| a.device.is_none()).for_each(|a| line(format!("  {}: {}", a.name, does(a))));
+    line("\nchannels".into());
+    for channel in &data.channels {
+        let name = |actor: super::ActorId| data.actors[actor.index()].name.as_str();
+        let to: Vec<&str> = channel.to.iter().map(|e| name(e.actor)).collect();
+        let to = if to.len() > 4 { format!("{} and {} more", to[..3].join(", "), to.len() - 3) } else { to.join(", ") };
+        let carries = match channel.carries {
+            Carries::Tensor { width, .. } => format!(" of {width} f32 a row"),
+            Carries::Ticket | Carries::Samples | Carries::Ids => String::new(),
+        };
+        line(format!(
+            "  {}{carries}: {} → {to}; {} × {}",
+            channel.name,
+            name(channel.from.actor),
+            channel.credits,
+            gib(channel.bytes)
+        ));
+    }
+    text
+}
+
+fn does(actor: &ActorPlan) -> String {
+    match &actor.role {
+        Role::Batcher => "forms steps from the requests".into(),
+        Role::Pool { pages, page_rows } => format!("owns {pages} pages of {page_rows} positions"),
+        Role::Feed => "resolves token ids".into(),
+        Role::Stage { layers, program, .. } => format!(
+            "layers {} to {}: {} calls, {} weights, {} cache layers",
+            layers.start,
+            layers.end.saturating_sub(1),
+            program.calls.len(),
+            program.weights.len(),
+            program.caches.len()
+        ),
+        Role::Communicator { group, rank, collectives } => {
+            let count = |f: fn(&Move) -> bool| collectives.iter().filter(|c| f(&c.how)).count();
+            format!(
+                "rank {rank} of the {group}: {} all-reduces, {} all-gathers a step",
+                count(|m| *m == Move::AllReduce),
+                count(|m| matches!(m, Move::AllGather(_)))
+            )
+        }
+        Role::Sampler { vocabulary } => format!("draws from {vocabulary} logits"),
+    }
+}

@@ -1,0 +1,326 @@
+//! Pass 7: pieces to actors with their programs, ports and channels.
+
+use super::bridge::Move;
+use super::call::{Call, Operand, Program};
+use super::fuse::{FusedNode, Fusion};
+use super::memory::{Placed, overwritten, place};
+use super::partition::{Collective, Partitioned, Piece, Segment};
+use super::raw::{ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role};
+use super::weights::Weights;
+use super::{Deployment, PlanError};
+use crate::axis::ValueId;
+use crate::dtype::DType;
+use crate::op::Op;
+use std::collections::BTreeMap;
+
+/// Fills the actors and channels of `plan`. Credits and pages come later.
+pub(super) fn lower(whole: &Partitioned, deployment: &Deployment<'_>, plan: &mut RawPlan) -> Vec<PlanError> {
+    let sampled = crate::verify::sampled(whole.model.draft());
+    let mut lowering = Lowering {
+        whole,
+        deployment,
+        sampled,
+        plan,
+        made: BTreeMap::new(),
+        communicators: BTreeMap::new(),
+        faults: vec![],
+    };
+    let batcher = lowering.actor("batcher".into(), None, Role::Batcher);
+    lowering.actor("pool".into(), None, Role::Pool { pages: 0, page_rows: super::PAGE_ROWS });
+    let feed = lowering.actor("feed".into(), Some(DeviceId(0)), Role::Feed);
+    lowering.channel("tickets".into(), End { actor: batcher, port: 0 }, Carries::Ticket);
+    let ids = End { actor: feed, port: 0 };
+    lowering.channel("token ids".into(), ids, Carries::Ids);
+    lowering.read(batcher, feed, 0);
+    for rank in 0..whole.ranks {
+        lowering.made.insert((whole.tokens, rank), ids);
+    }
+    for (number, piece) in whole.pieces.iter().enumerate() {
+        match piece {
+            Piece::Segment(segment) => lowering.segment(number, segment),
+            Piece::Collective(collective) => lowering.collective(collective),
+        }
+    }
+    lowering.sampler(batcher, feed);
+    lowering.faults
+}
+
+struct Lowering<'a> {
+    whole: &'a Partitioned,
+    deployment: &'a Deployment<'a>,
+    sampled: Vec<bool>,
+    plan: &'a mut RawPlan,
+    /// Which port gives each value to each rank.
+    made: BTreeMap<(ValueId, u32), End>,
+    /// The communicator of each stage and rank, with the input ports it has so far.
+    communicators: BTreeMap<(u32, u32), (ActorId, u16)>,
+    faults: Vec<PlanError>,
+}
+
+impl Lowering<'_> {
+    fn actor(&mut self, name: String, device: Option<DeviceId>, role: Role) -> ActorId {
+        self.plan.actors.push(ActorPlan { name, device, role });
+        ActorId(self.plan.actors.len() as u32 - 1)
+    }
+
+    fn channel(&mut self, name: String, from: End, carries: Carries) {
+        let bytes = carries_bytes(&carries, self.plan);
+        self.plan.channels.push(Channel { name, from, to: vec![], carries, credits: 0, bytes });
+    }
+
+    /// Lets `port` of `actor` read what `from` gives.
+    fn read_end(&mut self, from: End, actor: ActorId, port: u16) {
+        let channel = self.plan.channels.iter_mut().find(|c| c.from == from);
+        channel.expect("a value has a channel before it is read").to.push(End { actor, port });
+    }
+
+    fn read(&mut self, writer: ActorId, actor: ActorId, port: u16) {
+        self.read_end(End { actor: writer, port: 0 }, actor, port);
+    }
+
+    fn device(&self, stage: u32, rank: u32) -> DeviceId {
+        DeviceId(stage * self.whole.ranks + rank)
+    }
+
+    /// What people call a value.
+    fn edge(&self, value: ValueId) -> String {
+        self.whole.model.edge(self.whole.values[value.index()].0)
+    }
+
+    fn tensor(&self, value: ValueId) -> Carries {
+        Carries::Tensor { width: self.whole.width(value), rows: self.whole.rows(value, &self.sampled) }
+    }
+
+    /// A channel for `value` as rank `rank` gets it from `from`; `moved` says what a collective made of it.
+    fn give(&mut self, value: ValueId, rank: u32, moved: &str, from: End) {
+        let name = match self.whole.ranks {
+            1 => self.edge(value),
+            _ => format!("{}{moved} rank {rank}", self.edge(value)),
+        };
+        let carries = self.tensor(value);
+        self.channel(name, from, carries);
+        self.made.insert((value, rank), from);
+    }
+
+    fn segment(&mut self, number: usize, segment: &Segment) {
+        let placed = place(self.whole, segment, &self.sampled, &self.plan.settings);
+        let of_stage = |p: &Piece| matches!(p, Piece::Segment(s) if s.stage == segment.stage);
+        let alone = self.whole.pieces.iter().filter(|p| of_stage(p)).count() == 1;
+        let part = self.whole.pieces[..number].iter().filter(|p| of_stage(p)).count();
+        for rank in 0..self.whole.ranks {
+            let (program, faults) = Programmer::new(self.whole, self.deployment, &placed, rank).program(segment);
+            if rank == 0 {
+                self.faults.extend(faults);
+            }
+            let widths = |values: &[ValueId]| values.iter().map(|&v| self.whole.width(v)).collect();
+            let role = Role::Stage {
+                stage: segment.stage,
+                rank,
+                layers: self.whole.layers[segment.stage as usize].clone(),
+                program,
+                input_widths: widths(&segment.inputs),
+                output_widths: widths(&segment.outputs),
+            };
+            let name = match (self.whole.ranks, alone) {
+                (1, true) => format!("stage {}", segment.stage),
+                (1, false) => format!("stage {}.{part}", segment.stage),
+                (_, true) => format!("stage {} rank {rank}", segment.stage),
+                (_, false) => format!("stage {}.{part} rank {rank}", segment.stage),
+            };
+            let actor = self.actor(name, Some(self.device(segment.stage, rank)), role);
+            self.read(ActorId(0), actor, 0);
+            for (port, value) in segment.inputs.iter().enumerate() {
+                self.read_end(self.made[&(*value, rank)], actor, port as u16 + 1);
+            }
+            for (port, &value) in segment.outputs.iter().enumerate() {
+                self.give(value, rank, "", End { actor, port: port as u16 });
+            }
+        }
+    }
+
+    /// Whether a segment reads `value`; else only the sampler does.
+    fn is_computed_on(&self, value: ValueId) -> bool {
+        self.whole.pieces.iter().any(|p| matches!(p, Piece::Segment(s) if s.inputs.contains(&value)))
+    }
+
+    fn collective(&mut self, collective: &Collective) {
+        let Collective { stage, how, x, y } = *collective;
+        let axes = &self.whole.model.nodes()[self.whole.values[x.index()].0.index()].axes;
+        let fault = match how {
+            Move::AllReduce => None,
+            Move::AllGather(axis) if axes.get(1) == Some(&axis) => None,
+            Move::AllGather(_) => Some("an all-gather along an inner axis"),
+            Move::AllToAll { .. } => Some("an all-to-all"),
+            Move::ReduceScatter(_) => Some("a reduce-scatter"),
+            Move::Slice(_) | Move::Nothing => Some("a move inside one rank as a communication"),
+        };
+        if let Some(what) = fault {
+            self.faults.push(PlanError::NoKernel { edge: self.edge(x), what });
+        }
+        let everywhere = self.is_computed_on(y);
+        for rank in 0..self.whole.ranks {
+            let (actor, ports) = self.communicator(stage, rank);
+            let reads = everywhere || rank == 0;
+            let count = if reads { self.whole.ranks as u16 } else { 0 };
+            let inputs: Vec<u16> = (ports..ports + count).collect();
+            for (peer, &port) in inputs.iter().enumerate() {
+                self.read_end(self.made[&(x, peer as u32)], actor, port);
+            }
+            self.communicators.insert((stage, rank), (actor, ports + count));
+            let (edge, width, rows) = (self.edge(x), self.whole.width(x), self.whole.rows(x, &self.sampled));
+            let Role::Communicator { collectives, .. } = &mut self.plan.actors[actor.index()].role else {
+                continue;
+            };
+            let outputs = collectives.iter().filter(|c| c.output.is_some()).count() as u16;
+            let output = reads.then_some(outputs);
+            collectives.push(CollectivePlan { how, edge, inputs, output, width, rows });
+            if let Some(port) = output {
+                let moved = if how == Move::AllReduce { " summed" } else { " gathered" };
+                self.give(y, rank, moved, End { actor, port });
+            }
+        }
+    }
+
+    fn communicator(&mut self, stage: u32, rank: u32) -> (ActorId, u16) {
+        if let Some(&known) = self.communicators.get(&(stage, rank)) {
+            return known;
+        }
+        let group = format!("tensor group of stage {stage}");
+        let role = Role::Communicator { group, rank, collectives: vec![] };
+        let name = format!("communicator {stage} rank {rank}");
+        let actor = self.actor(name, Some(self.device(stage, rank)), role);
+        self.communicators.insert((stage, rank), (actor, 0));
+        (actor, 0)
+    }
+
+    fn sampler(&mut self, batcher: ActorId, feed: ActorId) {
+        let device = self.device(self.whole.layers.len() as u32 - 1, 0);
+        let vocabulary = self.whole.model.vocabulary();
+        let actor = self.actor("sampler".into(), Some(device), Role::Sampler { vocabulary });
+        self.read(batcher, actor, 0);
+        self.read_end(self.made[&(self.whole.output, 0)], actor, 1);
+        self.channel("samples".into(), End { actor, port: 0 }, Carries::Samples);
+        self.read(actor, batcher, 0);
+        self.read(actor, feed, 1);
+    }
+}
+
+/// Bytes of one buffer of a channel, for the largest step.
+fn carries_bytes(carries: &Carries, plan: &RawPlan) -> u64 {
+    use super::call::RowSet;
+    let s = &plan.settings;
+    let (rows, sampled, sequences) =
+        (u64::from(s.max_num_batched_tokens), u64::from(s.sampled_rows_max), u64::from(s.max_num_seqs));
+    let f32_bytes = DType::F32.bytes() as u64;
+    match carries {
+        // A feed and, of each sequence, a span and its page table; a draw each sampled row.
+        Carries::Ticket => {
+            rows * 8 + sampled * 72 + sequences * (20 + 4 * u64::from(s.max_model_len.div_ceil(super::PAGE_ROWS)))
+        }
+        Carries::Samples => sampled * 48,
+        Carries::Ids => rows * DType::U32.bytes() as u64,
+        Carries::Tensor { width, rows: RowSet::All } => rows * u64::from(*width) * f32_bytes,
+        Carries::Tensor { width, rows: RowSet::Sampled } => sampled * u64::from(*width) * f32_bytes,
+    }
+}
+
+/// Writes the program of one segment for one rank.
+struct Programmer<'a> {
+    whole: &'a Partitioned,
+    placed: &'a Placed,
+    weights: Weights<'a>,
+    program: Program,
+    faults: Vec<PlanError>,
+    cache_dtype: DType,
+}
+
+impl<'a> Programmer<'a> {
+    fn new(whole: &'a Partitioned, deployment: &'a Deployment<'a>, placed: &'a Placed, rank: u32) -> Self {
+        let weights = Weights::new(whole, deployment.weight_dtype, rank);
+        let program = Program { scratch_bytes: placed.scratch_bytes, ..Program::default() };
+        Self { whole, placed, weights, program, faults: vec![], cache_dtype: deployment.cache_dtype }
+    }
+
+    fn program(mut self, segment: &Segment) -> (Program, Vec<PlanError>) {
+        for node in &segment.nodes {
+            self.in_place(node, segment);
+            if let Some(call) = self.call(node) {
+                self.program.calls.push(call);
+            }
+        }
+        self.program.weights = self.weights.specs;
+        (self.program, self.faults)
+    }
+
+    fn at(&self, value: ValueId) -> Operand {
+        self.placed.operands[&value]
+    }
+
+    fn no_kernel(&mut self, value: ValueId, what: &'static str) {
+        let edge = self.whole.model.edge(self.whole.values[value.index()].0);
+        self.faults.push(PlanError::NoKernel { edge, what });
+    }
+
+    /// An op that works in place must be the only reader of a value of its own segment.
+    fn in_place(&mut self, node: &FusedNode, segment: &Segment) {
+        let Some(x) = overwritten(node) else { return };
+        let readers = segment.nodes.iter().filter(|n| n.work.operands().contains(&x)).count();
+        if readers > 1 || segment.inputs.contains(&x) || segment.outputs.contains(&x) {
+            self.no_kernel(x, "an op in place on a value that others read");
+        }
+    }
+
+    fn call(&mut self, node: &FusedNode) -> Option<Call> {
+        let y = self.at(node.results[0]);
+        Some(match &node.work {
+            Fusion::Op(op) => return self.op(op, node.results[0]),
+            Fusion::Contract { x, weights } => {
+                let ids: Vec<_> = weights.iter().map(|&w| self.weights.panels(w)).collect();
+                let parts = ids.into_iter().zip(node.results.iter().map(|&v| self.at(v))).collect();
+                Call::Contract { x: self.at(*x), parts }
+            }
+            Fusion::Gated { gate, up, f } => Call::Gated { gate: self.at(*gate), up: self.at(*up), f: *f, y },
+            Fusion::AddRmsNorm { a, b, w, eps, .. } => {
+                let (a, b, w) = (self.at(*a), self.at(*b), self.weights.vector(*w));
+                Call::AddRmsNorm { a, b, sum: y, w, eps: *eps, y: self.at(node.results[1]) }
+            }
+            Fusion::Move(_, x) => {
+                self.no_kernel(*x, "a slice of a whole value");
+                return None;
+            }
+        })
+    }
+
+    fn op(&mut self, op: &Op, result: ValueId) -> Option<Call> {
+        let y = self.at(result);
+        Some(match *op {
+            Op::Tokens => return None,
+            Op::Gather { table, ids } => {
+                let (table, first) = self.weights.table(table);
+                Call::Gather { table, first, ids: self.at(ids), y }
+            }
+            Op::Contract { x, w } => Call::Contract { x: self.at(x), parts: vec![(self.weights.panels(w), y)] },
+            Op::Bias { w, .. } => Call::Bias { x: y, w: self.weights.vector(w) },
+            Op::RmsNorm { x, w, eps } => Call::RmsNorm { x: self.at(x), w: self.weights.vector(w), eps, y },
+            Op::Rope { ref rope, .. } => Call::Rope { x: y, head_dim: self.last(result), rope: rope.clone() },
+            Op::Attend { q, k, v, mask, scale } => {
+                let axes = self.whole.model.nodes()[self.whole.values[q.index()].0.index()].axes.clone();
+                let [kv_heads, group, head_dim] = [1, 2, 3].map(|i| self.whole.local(q, axes[i]));
+                let cache = self.program.caches.len() as u32;
+                let dtype = self.cache_dtype;
+                self.program.caches.push(super::CacheSpec { kv_heads, head_dim, dtype });
+                let (q, k, v) = (self.at(q), self.at(k), self.at(v));
+                Call::Attend { q, k, v, y, cache, kv_heads, group, head_dim, mask, scale }
+            }
+            Op::Unary(f, x) => Call::Unary { x: self.at(x), f, y },
+            Op::Binary(f, a, b) => Call::Binary { a: self.at(a), b: self.at(b), f, y },
+            Op::SampledRows(x) => Call::SampledRows { x: self.at(x), y },
+        })
+    }
+
+    /// Length of the last axis of a value on this rank.
+    fn last(&self, value: ValueId) -> u32 {
+        let axes = &self.whole.model.nodes()[self.whole.values[value.index()].0.index()].axes;
+        axes.last().map_or(1, |&a| self.whole.local(value, a))
+    }
+}

@@ -1,0 +1,187 @@
+//! Pass 5: where in a segment's buffers each value lies, and how many pages of cache there are.
+//!
+//! A value that others read lies in an output buffer; all others share the scratch memory by first fit over their lifetimes.
+//! The result of an op that works in place lies where its operand does.
+
+use super::call::{CacheSpec, Operand, Place, RowSet};
+use super::fuse::{FusedNode, Fusion};
+use super::partition::{Partitioned, Segment};
+use super::raw::Settings;
+use super::shard::{Dist, Layout};
+use super::{PAGE_ROWS, PlanError};
+use crate::axis::{Axis, ValueId};
+use crate::dtype::DType;
+use crate::op::Op;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Scratch offsets are multiples of this.
+const ALIGN: u64 = 64;
+
+/// The operands of a segment's values, and the scratch memory they need.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Placed {
+    /// Where each value of the segment lies.
+    pub(super) operands: BTreeMap<ValueId, Operand>,
+    /// Bytes of scratch for the largest step.
+    pub(super) scratch_bytes: u64,
+}
+
+impl Partitioned {
+    /// Length of an axis of a value as one rank holds it.
+    pub fn local(&self, value: ValueId, axis: Axis) -> u32 {
+        let length = self.model.length(axis).unwrap_or(1);
+        let split = self.values[value.index()].1 == Dist::Held(Layout::Split(axis));
+        if split { length / self.ranks } else { length }
+    }
+
+    /// Elements of a row of a value as one rank holds it.
+    pub fn width(&self, value: ValueId) -> u32 {
+        let axes = &self.model.nodes()[self.values[value.index()].0.index()].axes;
+        axes[1..].iter().map(|&a| self.local(value, a)).product()
+    }
+
+    /// Which rows a value has.
+    pub fn rows(&self, value: ValueId, sampled: &[bool]) -> RowSet {
+        if sampled[self.values[value.index()].0.index()] { RowSet::Sampled } else { RowSet::All }
+    }
+
+    /// Bytes of a value in the largest step.
+    pub fn bytes(&self, value: ValueId, rows: RowSet, settings: &Settings) -> u64 {
+        let rows = match rows {
+            RowSet::All => settings.max_num_batched_tokens,
+            RowSet::Sampled => settings.sampled_rows_max,
+        };
+        u64::from(self.width(value)) * u64::from(rows) * DType::F32.bytes() as u64
+    }
+}
+
+/// Places every value of `segment`.
+pub(super) fn place(whole: &Partitioned, segment: &Segment, sampled: &[bool], settings: &Settings) -> Placed {
+    let mut placed = Placed::default();
+    let operand = |value: ValueId, place| {
+        let (width, rows) = (whole.width(value), whole.rows(value, sampled));
+        Operand { place, width, rows }
+    };
+    for (port, &value) in segment.inputs.iter().enumerate() {
+        placed.operands.insert(value, operand(value, Place::Input(port as u16)));
+    }
+    let storage = storages(segment);
+    for (port, value) in segment.outputs.iter().enumerate() {
+        let place = Place::Output(port as u16);
+        for (&member, _) in storage.iter().filter(|(_, root)| **root == storage[value]) {
+            placed.operands.insert(member, operand(member, place));
+        }
+    }
+    let mut live: Vec<(Range<usize>, Range<u64>)> = vec![];
+    for (&root, lifetime) in &lifetimes(segment, &storage) {
+        if placed.operands.contains_key(&root) {
+            continue;
+        }
+        let bytes = whole.bytes(root, whole.rows(root, sampled), settings).next_multiple_of(ALIGN);
+        let at = first_fit(&live, lifetime, bytes);
+        live.push((lifetime.clone(), at..at + bytes));
+        placed.scratch_bytes = placed.scratch_bytes.max(at + bytes);
+        for (&member, _) in storage.iter().filter(|(_, r)| **r == root) {
+            placed.operands.insert(member, operand(member, Place::Scratch(at)));
+        }
+    }
+    placed
+}
+
+/// The value in whose memory each result of the segment lies: its own, or that of the operand it overwrites.
+fn storages(segment: &Segment) -> BTreeMap<ValueId, ValueId> {
+    let mut storage = BTreeMap::new();
+    for node in &segment.nodes {
+        let over = overwritten(node).and_then(|x| storage.get(&x).copied());
+        for &result in &node.results {
+            storage.insert(result, over.unwrap_or(result));
+        }
+    }
+    storage
+}
+
+/// The operand that a node changes in place.
+pub(super) fn overwritten(node: &FusedNode) -> Option<ValueId> {
+    match node.work {
+        Fusion::Op(Op::Rope { x, .. } | Op::Bias { x, .. }) => Some(x),
+        Fusion::Op(_)
+        | Fusion::Contract { .. }
+        | Fusion::Gated { .. }
+        | Fusion::AddRmsNorm { .. }
+        | Fusion::Move(..) => None,
+    }
+}
+
+/// From the node that first writes a storage to the one that last reads it, inclusive; in order of the first write.
+fn lifetimes(segment: &Segment, storage: &BTreeMap<ValueId, ValueId>) -> BTreeMap<ValueId, Range<usize>> {
+    let mut lifetimes: BTreeMap<ValueId, Range<usize>> = BTreeMap::new();
+    for (number, node) in segment.nodes.iter().enumerate() {
+        for value in node.work.operands().iter().chain(&node.results) {
+            if let Some(root) = storage.get(value) {
+                lifetimes.entry(*root).or_insert(number..number + 1).end = number + 1;
+            }
+        }
+    }
+    lifetimes
+}
+
+/// The lowest offset at which `bytes` overlap nothing that lives at the same time.
+fn first_fit(live: &[(Range<usize>, Range<u64>)], lifetime: &Range<usize>, bytes: u64) -> u64 {
+    let mut taken: Vec<&Range<u64>> =
+        live.iter().filter(|(l, _)| l.start < lifetime.end && lifetime.start < l.end).map(|(_, at)| at).collect();
+    taken.sort_by_key(|at| at.start);
+    let mut offset = 0;
+    for at in taken {
+        if offset + bytes <= at.start {
+            break;
+        }
+        offset = offset.max(at.end);
+    }
+    offset
+}
+
+/// What the cache of one device is to hold, and what it may take.
+pub(super) struct CacheNeed<'a> {
+    pub(super) device: &'a str,
+    /// All cache layers on the device.
+    pub(super) caches: Vec<CacheSpec>,
+    /// Bytes that are left beside weights and buffers.
+    pub(super) free: u64,
+}
+
+/// Pages of the pool: those asked for by `--kv-cache-memory-bytes`, or what the largest batch needs, within what is free.
+/// The smallest device decides, because every device keeps the same page numbers.
+pub(super) fn pages(needs: &[CacheNeed<'_>], settings: &mut Settings, faults: &mut Vec<PlanError>) -> u32 {
+    let a_sequence = settings.max_model_len.div_ceil(PAGE_ROWS);
+    let wanted = u64::from(a_sequence) * u64::from(settings.max_num_seqs) + 1;
+    let mut pages = wanted.min(u64::from(u32::MAX / 2));
+    for need in needs {
+        let a_page: u64 = need.caches.iter().map(|c| c.page_bytes(PAGE_ROWS)).sum();
+        if a_page == 0 {
+            continue;
+        }
+        let budget = settings.kv_cache_memory_bytes.unwrap_or(need.free / 2);
+        let fits = budget / a_page;
+        pages = pages.min(fits);
+        if fits < u64::from(a_sequence) && settings.max_model_len_given {
+            faults.push(PlanError::CacheTooSmall {
+                device: need.device.into(),
+                length: settings.max_model_len,
+                needs: u64::from(a_sequence) * a_page,
+                has: budget,
+                fits: fits * u64::from(PAGE_ROWS),
+            });
+        } else if fits == 0 {
+            let (length, has) = (PAGE_ROWS, budget);
+            faults.push(PlanError::CacheTooSmall { device: need.device.into(), length, needs: a_page, has, fits: 0 });
+        }
+    }
+    if pages < u64::from(a_sequence) && faults.is_empty() {
+        let length = (pages * u64::from(PAGE_ROWS)) as u32;
+        let note = format!("max-model-len lowered from {} to {length}: what the cache holds", settings.max_model_len);
+        settings.max_model_len = length;
+        settings.notes.push(note);
+    }
+    pages as u32
+}

@@ -1,0 +1,97 @@
+//! The weights of one segment as one rank loads them.
+
+use super::call::{Cut, WeightId, WeightSpec, WeightUse};
+use super::partition::Partitioned;
+use crate::axis::ParamId;
+use crate::dtype::DType;
+use crate::op::Op;
+
+/// Collects the weights that a segment's calls use; a weight used twice is loaded once.
+pub(super) struct Weights<'a> {
+    whole: &'a Partitioned,
+    dtype: &'a dyn Fn(&str) -> DType,
+    rank: u32,
+    params: Vec<ParamId>,
+    pub(super) specs: Vec<WeightSpec>,
+}
+
+impl<'a> Weights<'a> {
+    pub(super) fn new(whole: &'a Partitioned, dtype: &'a dyn Fn(&str) -> DType, rank: u32) -> Self {
+        Self { whole, dtype, rank, params: vec![], specs: vec![] }
+    }
+
+    /// A weight as the right side of a contraction. A table that is contracted as well becomes panels.
+    pub(super) fn panels(&mut self, param: ParamId) -> WeightId {
+        let id = self.add(param, WeightUse::Panels, self.outputs(param));
+        self.specs[id.0 as usize].used = WeightUse::Panels;
+        id
+    }
+
+    /// A weight as a lookup table, and the id of its first entry on this rank.
+    pub(super) fn table(&mut self, param: ParamId) -> (WeightId, u32) {
+        let first = self.cut(param).filter(|c| c.dim == 0).map_or(0, |c| c.from);
+        (self.add(param, WeightUse::Table, 1), first)
+    }
+
+    /// A weight as a vector.
+    pub(super) fn vector(&mut self, param: ParamId) -> WeightId {
+        let all = self.whole.model.param(param).axes.len();
+        let id = self.add(param, WeightUse::Vector, all);
+        self.specs[id.0 as usize].dtype = DType::F32;
+        id
+    }
+
+    /// How many leading axes of a contracted weight are outputs: those that the contraction's operand lacks.
+    fn outputs(&self, param: ParamId) -> usize {
+        let nodes = self.whole.model.nodes();
+        let summed = nodes.iter().find_map(|n| match n.op {
+            Op::Contract { x, w } if w == param => {
+                let x = &nodes[x.index()].axes;
+                Some(self.whole.model.param(param).axes.iter().filter(|a| x.contains(a)).count())
+            }
+            Op::Contract { .. }
+            | Op::Tokens
+            | Op::Gather { .. }
+            | Op::Bias { .. }
+            | Op::RmsNorm { .. }
+            | Op::Rope { .. }
+            | Op::Attend { .. }
+            | Op::Unary(..)
+            | Op::Binary(..)
+            | Op::SampledRows(_) => None,
+        });
+        self.whole.model.param(param).axes.len() - summed.unwrap_or(0)
+    }
+
+    fn cut(&self, param: ParamId) -> Option<Cut> {
+        let dim = self.whole.cuts[param.index()]?;
+        let length = self.whole.model.length(self.whole.model.param(param).axes[dim]).unwrap_or(1);
+        let len = length / self.whole.ranks;
+        Some(Cut { dim: dim as u32, from: self.rank * len, len })
+    }
+
+    fn add(&mut self, param: ParamId, used: WeightUse, rows: usize) -> WeightId {
+        if let Some(known) = self.params.iter().position(|&p| p == param) {
+            return WeightId(known as u32);
+        }
+        let def = self.whole.model.param(param);
+        let dims: Vec<u32> = def.axes.iter().map(|&a| self.whole.model.length(a).unwrap_or(1)).collect();
+        let cut = self.cut(param);
+        let local = |dim: usize| cut.filter(|c| c.dim as usize == dim).map_or(dims[dim], |c| c.len);
+        let n = (0..rows).map(local).product();
+        let k = (rows..dims.len()).map(local).product();
+        let dtype = (self.dtype)(&def.name);
+        self.specs.push(WeightSpec { name: def.name.clone(), dims, cut, used, n, k, dtype });
+        self.params.push(param);
+        WeightId(self.specs.len() as u32 - 1)
+    }
+}
+
+/// Bytes of a weight in memory: panels have 16 outputs.
+pub(super) fn weight_bytes(spec: &WeightSpec) -> u64 {
+    let rows = match spec.used {
+        WeightUse::Panels => spec.n.next_multiple_of(16),
+        WeightUse::Table | WeightUse::Vector => spec.n,
+    };
+    u64::from(rows) * u64::from(spec.k) * spec.dtype.bytes() as u64
+}

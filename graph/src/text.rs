@@ -1,0 +1,180 @@
+//! The text form of a graph: printed by [`print`], read by [`parse`]. Golden tests compare it; people debug with it.
+//!
+//! ```text
+//! axis hidden = 4
+//! param norm.weight [hidden]
+//! layer 0
+//!   %2 = rms_norm %1 norm.weight eps=0.000001 : [rows, hidden]
+//! output %5
+//! ```
+
+use crate::axis::{Axis, AxisDef, Extent, ParamId, ValueId};
+use crate::error::GraphError;
+use crate::model::{Draft, Node, ParamDef, Section};
+use crate::op::{Binary, Mask, Op, Unary};
+use crate::rope::Rope;
+use std::fmt::Write;
+
+/// The text of `draft`.
+pub fn print(draft: &Draft) -> String {
+    let mut text = String::new();
+    let mut line = |s: String| writeln!(text, "{s}").expect("a String takes any text");
+    for axis in &draft.axes[1..] {
+        if let Extent::Fixed(length) = axis.extent {
+            line(format!("axis {} = {length}", axis.name));
+        }
+    }
+    for param in &draft.params {
+        line(format!("param {} [{}]", param.name, draft.names(&param.axes)));
+    }
+    let mut section = None;
+    for (number, node) in draft.nodes.iter().enumerate() {
+        if section != Some(node.section) {
+            section = Some(node.section);
+            line(node.section.to_string());
+        }
+        line(format!("  %{number} = {} : [{}]", op_text(draft, &node.op), draft.names(&node.axes)));
+    }
+    line(format!("output %{}", draft.output.0));
+    text
+}
+
+fn op_text(draft: &Draft, op: &Op) -> String {
+    let mut text = op.name().to_string();
+    for v in op.operands() {
+        write!(text, " %{}", v.0).expect("a String takes any text");
+    }
+    if let Some(p) = op.param() {
+        write!(text, " {}", draft.params[p.index()].name).expect("a String takes any text");
+    }
+    match op {
+        Op::RmsNorm { eps, .. } => text + &format!(" eps={eps}"),
+        Op::Attend { mask: Mask::Causal, scale, .. } => text + &format!(" mask=causal scale={scale}"),
+        Op::Rope { rope, .. } => text + " " + &serde_json::to_string(rope).expect("numbers and names only"),
+        Op::Tokens
+        | Op::Gather { .. }
+        | Op::Contract { .. }
+        | Op::Bias { .. }
+        | Op::Unary(..)
+        | Op::Binary(..)
+        | Op::SampledRows(_) => text,
+    }
+}
+
+/// Reads what [`print`] writes. Blank lines and lines that begin with `#` are passed over.
+///
+/// # Errors
+/// The first line that cannot be read. The draft is not checked: see [`crate::Model::check`].
+pub fn parse(text: &str) -> Result<Draft, GraphError> {
+    let rows = AxisDef { name: "rows".into(), extent: Extent::Rows };
+    let draft = Draft { axes: vec![rows], params: vec![], nodes: vec![], output: ValueId(0) };
+    let mut parser = Parser { draft, section: Section::Embed };
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        parser.line(line).map_err(|what| {
+            let text = line.chars().take(80).collect();
+            GraphError::Text { line: number + 1, what, text }
+        })?;
+    }
+    Ok(parser.draft)
+}
+
+struct Parser {
+    draft: Draft,
+    section: Section,
+}
+
+type Read<T> = Result<T, &'static str>;
+
+impl Parser {
+    fn line(&mut self, line: &str) -> Read<()> {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "axis" => {
+                let (name, length) = rest.split_once(" = ").ok_or("an axis reads `axis NAME = LENGTH`")?;
+                let length = length.parse().map_err(|_| "the length of an axis is a number")?;
+                self.draft.axes.push(AxisDef { name: name.into(), extent: Extent::Fixed(length) });
+            }
+            "param" => {
+                let (name, axes) = rest.split_once(' ').ok_or("a weight reads `param NAME [AXES]`")?;
+                let axes = self.axes(axes)?;
+                self.draft.params.push(ParamDef { name: name.into(), axes });
+            }
+            "embed" => self.section = Section::Embed,
+            "layer" => self.section = Section::Layer(rest.parse().map_err(|_| "a layer has a number")?),
+            "head" => self.section = Section::Head,
+            "output" => self.draft.output = value(rest)?,
+            _ if word.starts_with('%') => self.node(line)?,
+            _ => return Err("a line begins with axis, param, embed, layer, head, output or %"),
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, line: &str) -> Read<()> {
+        let (number, rest) = line.split_once(" = ").ok_or("a node reads `%N = OP … : [AXES]`")?;
+        if value(number)?.index() != self.draft.nodes.len() {
+            return Err("nodes are numbered from 0, without a gap");
+        }
+        let (op, axes) = rest.rsplit_once(" : ").ok_or("a node ends in `: [AXES]`")?;
+        let (op, axes) = (self.op(op)?, self.axes(axes)?);
+        self.draft.nodes.push(Node { op, axes, section: self.section });
+        Ok(())
+    }
+
+    fn op(&self, text: &str) -> Read<Op> {
+        let words: Vec<&str> = text.split(' ').collect();
+        let v = |i: usize| words.get(i).ok_or("an operand is missing").and_then(|w| value(w));
+        let p = |i: usize| words.get(i).ok_or("a weight is missing").and_then(|w| self.param(w));
+        Ok(match words[0] {
+            "tokens" => Op::Tokens,
+            "gather" => Op::Gather { ids: v(1)?, table: p(2)? },
+            "contract" => Op::Contract { x: v(1)?, w: p(2)? },
+            "bias" => Op::Bias { x: v(1)?, w: p(2)? },
+            "rms_norm" => Op::RmsNorm { x: v(1)?, w: p(2)?, eps: constant(&words, "eps=")? },
+            "rope" => {
+                let at = text.find('{').ok_or("rope ends in its angles as JSON")?;
+                let rope: Rope = serde_json::from_str(&text[at..]).map_err(|_| "the angles of rope cannot be read")?;
+                Op::Rope { x: v(1)?, rope }
+            }
+            "attend" => {
+                let scale = constant(&words, "scale=")?;
+                Op::Attend { q: v(1)?, k: v(2)?, v: v(3)?, mask: Mask::Causal, scale }
+            }
+            "silu" => Op::Unary(Unary::Silu, v(1)?),
+            "gelu" => Op::Unary(Unary::Gelu, v(1)?),
+            "gelu_tanh" => Op::Unary(Unary::GeluTanh, v(1)?),
+            "relu" => Op::Unary(Unary::Relu, v(1)?),
+            "add" => Op::Binary(Binary::Add, v(1)?, v(2)?),
+            "mul" => Op::Binary(Binary::Mul, v(1)?, v(2)?),
+            "sampled_rows" => Op::SampledRows(v(1)?),
+            _ => return Err("no op has this name"),
+        })
+    }
+
+    fn param(&self, name: &str) -> Read<ParamId> {
+        let at = self.draft.params.iter().position(|p| p.name == name).ok_or("no weight has this name")?;
+        Ok(ParamId(at as u32))
+    }
+
+    fn axes(&self, text: &str) -> Read<Vec<Axis>> {
+        let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).ok_or("axes stand in brackets")?;
+        let axis = |name: &str| {
+            let at = self.draft.axes.iter().position(|a| a.name == name).ok_or("no axis has this name")?;
+            Ok(Axis(at as u32))
+        };
+        inner.split(", ").filter(|name| !name.is_empty()).map(axis).collect()
+    }
+}
+
+fn value(text: &str) -> Read<ValueId> {
+    let number = text.strip_prefix('%').and_then(|n| n.parse().ok());
+    number.map(ValueId).ok_or("a value reads `%NUMBER`")
+}
+
+fn constant(words: &[&str], name: &'static str) -> Read<f32> {
+    let text = words.iter().find_map(|w| w.strip_prefix(name)).ok_or("a constant is missing")?;
+    text.parse().map_err(|_| "a constant is not a number")
+}

@@ -1,0 +1,279 @@
+//! Runs a program: the calls of one stage, step after step, over memory that was planned and allocated beforehand.
+//!
+//! Invariants: every operand of every call was checked against the program's memory when the executor was made, and against the
+//! buffers of a step before its first call; nothing is allocated in [`Executor::run`].
+
+mod check;
+
+use crate::cache::Cache;
+use crate::error::KernelError;
+use crate::isa::Isa;
+use crate::memory::Memory;
+use crate::ops::attend::{Heads, Operands};
+use crate::ops::contract::{Part, Parts};
+use crate::ops::rms_norm::Sum;
+use crate::ops::rope::Angles;
+use crate::ops::{self, Workers};
+use crate::slab::Slab;
+use crate::step::Step;
+use crate::team::Team;
+use crate::weights::Weight;
+use graph::plan::{Call, Operand, PAGE_ROWS, Place, Program, RowSet};
+use std::sync::Arc;
+
+/// Inputs, and outputs, that a program may have.
+pub const PORTS_MAX: usize = 8;
+
+/// The largest step an executor takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Rows of a step.
+    pub rows_max: u32,
+    /// Sampled rows of a step.
+    pub sampled_max: u32,
+    /// Pages of the cache.
+    pub pages: u32,
+}
+
+/// A program with its weights, caches and scratch memory.
+pub struct Executor {
+    program: Program,
+    weights: Vec<Weight>,
+    caches: Vec<Cache>,
+    scratch: Memory,
+    limits: Limits,
+    team: Arc<Team>,
+    isa: Isa,
+    contract_room: ops::contract::Room,
+    attend_room: ops::attend::Room,
+    /// The rotations of the program, each once.
+    angles: Vec<Angles>,
+}
+
+/// Where the operands of one step begin.
+struct Bases {
+    inputs: [*const f32; PORTS_MAX],
+    outputs: [*mut f32; PORTS_MAX],
+    scratch: *mut f32,
+    rows: usize,
+    sampled: usize,
+}
+
+// SAFETY: a Bases is only addresses; what lies behind them is reached through slabs, whose own rules keep threads apart.
+unsafe impl Sync for Bases {}
+
+impl Bases {
+    fn rows(&self, operand: &Operand) -> usize {
+        match operand.rows {
+            RowSet::All => self.rows,
+            RowSet::Sampled => self.sampled,
+        }
+    }
+
+    /// The elements of an operand in this step.
+    fn slab(&self, operand: &Operand) -> Slab<'_> {
+        let start = match operand.place {
+            Place::Input(port) => self.inputs[port as usize].cast_mut(),
+            Place::Output(port) => self.outputs[port as usize],
+            // SAFETY: check::operands held offset and largest length against the scratch memory.
+            Place::Scratch(at) => unsafe { self.scratch.byte_add(at as usize) },
+        };
+        let len = self.rows(operand) * operand.width as usize;
+        // SAFETY: check::buffers (ports) and check::program (scratch) hold the length against the memory, which outlives the
+        // step; check::program refuses calls that write an input.
+        unsafe { Slab::from_raw(start, len) }
+    }
+
+    /// The elements of an operand that is only read.
+    fn read(&self, operand: &Operand) -> &[f32] {
+        let slab = self.slab(operand);
+        // SAFETY: check::program refuses calls in which an operand read as a slice overlaps one that is written.
+        unsafe { slab.read(0, slab.len()) }
+    }
+
+    /// Token ids.
+    fn ids(&self, operand: &Operand) -> &[u32] {
+        bytemuck::cast_slice(self.read(operand))
+    }
+}
+
+impl Executor {
+    /// Checks the program and allocates what its largest step needs.
+    ///
+    /// # Errors
+    /// Every call that does not fit the weights, the scratch memory or the kernels there are.
+    pub fn new(
+        program: Program,
+        weights: Vec<Weight>,
+        limits: Limits,
+        team: Arc<Team>,
+        isa: Isa,
+    ) -> Result<Self, Vec<KernelError>> {
+        let mut faults = check::program(&program, &weights, limits);
+        let mut caches = vec![];
+        for spec in &program.caches {
+            match Cache::new(*spec, limits.pages as usize) {
+                Ok(cache) => caches.push(cache),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let (mut k_max, mut group_max, mut dim_max, mut angles) = (0, 1, 1, Vec::<Angles>::new());
+        for call in &program.calls {
+            match call {
+                Call::Contract { x, .. } => k_max = k_max.max(x.width as usize),
+                Call::Attend { group, head_dim, .. } => {
+                    (group_max, dim_max) = (group_max.max(*group as usize), dim_max.max(*head_dim as usize));
+                }
+                Call::Rope { rope, .. } if angles.iter().all(|a| a.rope() != rope) => {
+                    angles.push(Angles::new(rope, limits.rows_max as usize));
+                }
+                Call::Rope { .. }
+                | Call::Gather { .. }
+                | Call::Bias { .. }
+                | Call::RmsNorm { .. }
+                | Call::AddRmsNorm { .. }
+                | Call::Gated { .. }
+                | Call::Unary { .. }
+                | Call::Binary { .. }
+                | Call::SampledRows { .. } => {}
+            }
+        }
+        let rows = limits.rows_max.max(limits.sampled_max) as usize;
+        Ok(Self {
+            contract_room: ops::contract::Room::new(rows, k_max, team.threads()),
+            attend_room: ops::attend::Room::new(rows, group_max, dim_max, team.threads()),
+            scratch: Memory::zeroed(program.scratch_bytes as usize),
+            program,
+            weights,
+            caches,
+            limits,
+            team,
+            isa,
+            angles,
+        })
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// The threads that run it.
+    pub fn team(&self) -> &Arc<Team> {
+        &self.team
+    }
+
+    /// Bytes of weights that a step reads once, whatever its rows.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.iter().map(|w| w.bytes() as u64).sum()
+    }
+
+    /// Runs every call over one step.
+    ///
+    /// # Errors
+    /// A step beyond the limits, or a buffer too small for it. Then nothing has been computed.
+    pub fn run(&mut self, step: &Step, inputs: &[&Memory], outputs: &mut [&mut Memory]) -> Result<(), KernelError> {
+        check::step(step, self.limits, PAGE_ROWS)?;
+        check::buffers(&self.program, step, inputs, outputs)?;
+        let mut bases = Bases {
+            inputs: [std::ptr::null(); PORTS_MAX],
+            outputs: [std::ptr::null_mut(); PORTS_MAX],
+            scratch: self.scratch.as_f32_mut().as_mut_ptr(),
+            rows: step.rows as usize,
+            sampled: step.sampled.len(),
+        };
+        bases.inputs.iter_mut().zip(inputs).for_each(|(base, memory)| *base = memory.as_f32().as_ptr());
+        bases.outputs.iter_mut().zip(outputs).for_each(|(base, memory)| *base = memory.as_f32_mut().as_mut_ptr());
+        let workers = Workers { team: &self.team, isa: self.isa };
+        self.angles.iter_mut().for_each(|angles| angles.fill(workers, step));
+        let mut run = Run {
+            bases,
+            step,
+            workers,
+            weights: &self.weights,
+            caches: &mut self.caches,
+            contract_room: &mut self.contract_room,
+            attend_room: &mut self.attend_room,
+            angles: &self.angles,
+        };
+        self.program.calls.iter().for_each(|call| run.call(call));
+        Ok(())
+    }
+}
+
+/// One step on its way through the calls.
+struct Run<'a> {
+    bases: Bases,
+    step: &'a Step,
+    workers: Workers<'a>,
+    weights: &'a [Weight],
+    caches: &'a mut [Cache],
+    contract_room: &'a mut ops::contract::Room,
+    attend_room: &'a mut ops::attend::Room,
+    angles: &'a [Angles],
+}
+
+impl Run<'_> {
+    fn call(&mut self, call: &Call) {
+        let (bases, workers, step) = (&self.bases, self.workers, self.step);
+        let weight = |id: &graph::plan::WeightId| &self.weights[id.0 as usize];
+        // SAFETY (all calls below): check::program held the operands of each call against its aliasing rule, and calls run one
+        // after the other.
+        match call {
+            Call::Gather { table, first, ids, y } => {
+                let (ids, y) = (bases.ids(ids), bases.slab(y));
+                // SAFETY: as above.
+                unsafe { ops::gather::run(workers, weight(table), *first, ids, y) }
+            }
+            Call::Contract { x, parts } => {
+                let at = |i: usize| Part { weight: weight(&parts[i].0), y: bases.slab(&parts[i].1) };
+                let parts = Parts { count: parts.len(), at: &at };
+                // SAFETY: as above.
+                unsafe { ops::contract::run(workers, bases.read(x), bases.rows(x), parts, self.contract_room) }
+            }
+            // SAFETY: as above.
+            Call::Bias { x, w } => unsafe { ops::bias::run(workers, bases.slab(x), weight(w).vector()) },
+            Call::RmsNorm { x, w, eps, y } => {
+                // SAFETY: as above.
+                unsafe { ops::rms_norm::run(workers, bases.slab(x), weight(w).vector(), *eps, bases.slab(y)) }
+            }
+            Call::AddRmsNorm { a, b, sum, w, eps, y } => {
+                let sum = Sum { a: bases.slab(a), b: bases.slab(b), sum: bases.slab(sum) };
+                // SAFETY: as above.
+                unsafe { ops::rms_norm::add_run(workers, sum, weight(w).vector(), *eps, bases.slab(y)) }
+            }
+            Call::Rope { x, head_dim, rope } => {
+                let angles = self.angles.iter().find(|a| a.rope() == rope).expect("Executor::new made every rotation");
+                // SAFETY: as above.
+                unsafe { ops::rope::run(workers, bases.slab(x), x.width as usize, *head_dim as usize, angles) }
+            }
+            Call::Attend { q, k, v, y, cache, kv_heads, group, head_dim, scale, mask: graph::Mask::Causal } => {
+                let [kv_heads, group, head_dim] = [*kv_heads, *group, *head_dim].map(|n| n as usize);
+                let heads = Heads { kv_heads, group, head_dim, scale: *scale };
+                let operands = Operands { q: bases.slab(q), k: bases.slab(k), v: bases.slab(v), y: bases.slab(y) };
+                let cache = &mut self.caches[*cache as usize];
+                // SAFETY: as above; check::step held the pages against the cache.
+                unsafe { ops::attend::run(workers, step, heads, operands, cache, self.attend_room) }
+            }
+            Call::Gated { gate, up, f, y } => {
+                // SAFETY: as above.
+                unsafe { ops::gated::run(workers, *f, bases.slab(gate), bases.slab(up), bases.slab(y)) }
+            }
+            // SAFETY: as above.
+            Call::Unary { x, f, y } => unsafe { ops::unary::run(workers, *f, bases.slab(x), bases.slab(y)) },
+            Call::Binary { a, b, f, y } => {
+                // SAFETY: as above.
+                unsafe { ops::binary::run(workers, *f, bases.slab(a), bases.slab(b), bases.slab(y)) }
+            }
+            Call::SampledRows { x, y } => {
+                // SAFETY: as above.
+                unsafe {
+                    ops::sampled_rows::run(workers, bases.slab(x), &step.sampled, x.width as usize, bases.slab(y))
+                }
+            }
+        }
+    }
+}

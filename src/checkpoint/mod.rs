@@ -1,0 +1,221 @@
+//! A model on disk, in Hugging Face layout: its configuration and its tensors, checked before they are believed.
+//!
+//! Nothing in the folder is executed, no length in it is believed before it is checked against the file, and no tensor is
+//! copied here: [`TensorRows`] reads the rows of one rank straight from the mapping.
+
+mod check;
+mod config;
+mod dummy;
+mod error;
+mod folder;
+mod header;
+mod map;
+mod rows;
+
+pub use check::Unclaimed;
+pub use config::{
+    CONFIG_BYTES_MAX, ConfigError, GenerationDefaults, Note, model_type, parse_config, read_config, remote_code,
+};
+pub use dummy::DummyRows;
+pub use error::{CheckpointError, Names, PathFault, Spot};
+pub use rows::TensorRows;
+
+use crate::error::Error;
+use graph::DType;
+use header::Entry;
+use map::Contents;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How the bytes of weights get into memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum LoadFormat {
+    /// Mapped: a page is read when it is first touched. The files must not be shortened or rewritten while they are in use.
+    #[default]
+    Mmap,
+    /// Copied into memory whole. For files that may change, and for file systems whose mappings fault.
+    Read,
+}
+
+/// One weight file.
+struct Shard {
+    /// What messages call it.
+    file: PathBuf,
+    /// All of it.
+    contents: Contents,
+}
+
+/// Where a tensor is.
+struct Stored {
+    shard: usize,
+    entry: Entry,
+}
+
+struct Inner {
+    dir: PathBuf,
+    config: Map<String, Value>,
+    generation: Option<Map<String, Value>>,
+    tokenizer: Option<&'static [u8]>,
+    shards: Vec<Shard>,
+    tensors: BTreeMap<String, Stored>,
+}
+
+/// An opened model: configuration and tensors. Clones share the files.
+#[derive(Clone)]
+pub struct Checkpoint(Arc<Inner>);
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Checkpoint({}, {} tensors)", self.0.dir.display(), self.0.tensors.len())
+    }
+}
+
+/// A tensor as it lies in its file.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a> {
+    /// Element type.
+    pub dtype: DType,
+    /// Shape as stored.
+    pub shape: &'a [u64],
+    /// Row-major, little-endian; `dtype` × `shape` bytes, aligned as the file has them.
+    pub bytes: &'a [u8],
+}
+
+impl Checkpoint {
+    /// Opens a model folder: `config.json`, and one `model.safetensors` or an index with shards.
+    pub fn open(dir: &Path, format: LoadFormat) -> Result<Self, Error> {
+        let listing = folder::list(dir)?;
+        let config = read_config(&dir.join("config.json"))?;
+        let generation = optional_config(&dir.join("generation_config.json"))?;
+        let mut shards = Vec::with_capacity(listing.shards.len());
+        for (name, path) in &listing.shards {
+            shards.push(open_shard(&dir.join(name), path, format)?);
+        }
+        let tensors = read_headers(&shards)?;
+        for (tensor, shard) in &listing.places {
+            let there = tensors.get(tensor).is_some_and(|stored| shards[stored.shard].file == dir.join(shard));
+            if !there {
+                let (index, tensor, shard) = (listing.index.clone(), tensor.clone(), shard.clone());
+                return Err(CheckpointError::NotInShard { index, tensor, shard }.into());
+            }
+        }
+        Ok(Self(Arc::new(Inner { dir: dir.into(), config, generation, tokenizer: None, shards, tensors })))
+    }
+
+    /// The model that is part of the program: see `models/demo/README.md`.
+    pub fn embedded() -> Self {
+        /// A file of the embedded model.
+        macro_rules! demo {
+            ($name:literal) => {
+                include_bytes!(concat!("../../models/demo/", $name))
+            };
+        }
+        let dir = PathBuf::from("embedded:demo");
+        let shipped = "the embedded model is checked by a test";
+        let config = parse_config(&dir.join("config.json"), demo!("config.json")).expect(shipped);
+        let generation = parse_config(&dir.join("generation_config.json"), demo!("generation_config.json"));
+        let contents = Contents::Embedded(demo!("model.safetensors"));
+        let shards = vec![Shard { file: dir.join("model.safetensors"), contents }];
+        let tensors = read_headers(&shards).expect(shipped);
+        let generation = Some(generation.expect(shipped));
+        let tokenizer: Option<&'static [u8]> = Some(demo!("tokenizer.json"));
+        Self(Arc::new(Inner { dir, config, generation, tokenizer, shards, tensors }))
+    }
+
+    /// A configuration without weights, from a `config.json` or a folder that has one. [`DummyRows`] makes weights up.
+    pub fn dummy(config: &Path) -> Result<Self, Error> {
+        let file = if config.is_dir() { config.join("config.json") } else { config.to_path_buf() };
+        let dir = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+        let config = read_config(&file)?;
+        let generation = optional_config(&dir.join("generation_config.json"))?;
+        let (shards, tensors) = (Vec::new(), BTreeMap::new());
+        Ok(Self(Arc::new(Inner { dir, config, generation, tokenizer: None, shards, tensors })))
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// `config.json`.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.0.config
+    }
+
+    /// `generation_config.json`, where there is one.
+    pub fn generation_config(&self) -> Option<&Map<String, Value>> {
+        self.0.generation.as_ref()
+    }
+
+    /// What ends a text and what else the folder asks for, for a model of this many logits.
+    pub fn generation_defaults(&self, vocabulary: u32) -> Result<GenerationDefaults, Error> {
+        Ok(GenerationDefaults::resolve(self.dir(), self.config(), self.generation_config(), vocabulary)?)
+    }
+
+    /// The tokenizer of the folder; `None` where it has no `tokenizer.json`.
+    pub fn tokenizer(&self) -> Result<Option<crate::text::Tokenizer>, Error> {
+        let file = self.0.dir.join("tokenizer.json");
+        Ok(match self.0.tokenizer {
+            Some(bytes) => Some(crate::text::Tokenizer::from_bytes(&file, bytes)?),
+            None => crate::text::Tokenizer::from_file(&file)?,
+        })
+    }
+
+    /// The tensors' names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.tensors.keys().map(String::as_str)
+    }
+
+    /// A tensor. `None` where there is none of that name, or its element type is not one that kernels read.
+    pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
+        let stored = self.0.tensors.get(name)?;
+        let contents: &[u8] = &self.0.shards[stored.shard].contents;
+        let Entry { begin, end, shape, .. } = &stored.entry;
+        Some(TensorView { dtype: stored.entry.dtype()?, shape, bytes: &contents[*begin..*end] })
+    }
+
+    /// Bytes of all tensors together.
+    pub fn bytes(&self) -> u64 {
+        self.0.tensors.values().map(|stored| (stored.entry.end - stored.entry.begin) as u64).sum()
+    }
+}
+
+/// A configuration file that may be absent.
+fn optional_config(file: &Path) -> Result<Option<Map<String, Value>>, ConfigError> {
+    match read_config(file) {
+        Ok(map) => Ok(Some(map)),
+        Err(ConfigError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens one weight file once; its length is taken from what was opened.
+fn open_shard(file: &Path, path: &Path, format: LoadFormat) -> Result<Shard, CheckpointError> {
+    let failed = |source| CheckpointError::Io { file: file.into(), source };
+    let open = std::fs::File::open(path).map_err(failed)?;
+    let bytes = open.metadata().map_err(failed)?.len();
+    if bytes < 8 {
+        return Err(CheckpointError::HeaderCut { file: file.into(), bytes });
+    }
+    let len = usize::try_from(bytes).map_err(|error| failed(std::io::Error::other(error)))?;
+    Ok(Shard { file: file.into(), contents: Contents::of(&open, len, format).map_err(failed)? })
+}
+
+/// The tensors of all shards, each name once.
+fn read_headers(shards: &[Shard]) -> Result<BTreeMap<String, Stored>, CheckpointError> {
+    let mut tensors: BTreeMap<String, Stored> = BTreeMap::new();
+    for (shard, Shard { file, contents }) in shards.iter().enumerate() {
+        for entry in header::read(file, contents)? {
+            let spot = |shard: usize, offset| Spot { file: shards[shard].file.clone(), offset };
+            if let Some(before) = tensors.get(&entry.name) {
+                let first = spot(before.shard, before.entry.declared_at);
+                let second = spot(shard, entry.declared_at);
+                return Err(CheckpointError::Duplicate { tensor: entry.name, first, second });
+            }
+            tensors.insert(entry.name.clone(), Stored { shard, entry });
+        }
+    }
+    Ok(tensors)
+}

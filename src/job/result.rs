@@ -1,0 +1,156 @@
+//! The lines that a job writes, in the form of OpenAI's batch results.
+
+use super::line::Refused;
+use serde::Serialize;
+use std::io::{Result, Write};
+
+/// Why a text ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// An end token of the model or a stop token of the request.
+    Stop,
+    /// As many tokens as were asked for, or as the model has room for.
+    Length,
+    /// It was ended from outside.
+    Abort,
+    /// It failed; its tokens so far are good.
+    Error,
+}
+
+/// One continuation.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Choice {
+    /// Which of the request's.
+    pub index: u32,
+    /// Its text; `None` where the model has no tokenizer.
+    pub text: Option<String>,
+    /// Its tokens, with the one that ended it.
+    pub token_ids: Vec<u32>,
+    /// Why it ended.
+    pub finish_reason: FinishReason,
+    /// None are made yet; the field is part of the form.
+    pub logprobs: (),
+}
+
+/// Tokens of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Usage {
+    /// Of the prompt.
+    pub prompt_tokens: u64,
+    /// Of all continuations.
+    pub completion_tokens: u64,
+    /// Both.
+    pub total_tokens: u64,
+}
+
+impl Usage {
+    /// The two counts and their sum.
+    pub fn new(prompt_tokens: u64, completion_tokens: u64) -> Self {
+        Self { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+    }
+}
+
+/// A finished request. Its line is the same whenever it is written: its ids are made of its place in the job.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct ResultLine<'a> {
+    /// The line it came from.
+    pub line: u64,
+    /// Its name.
+    pub custom_id: &'a str,
+    /// What the model is called.
+    pub model: &'a str,
+    /// Seconds since 1970, of the job.
+    pub created: u64,
+    /// Its continuations.
+    pub choices: &'a [Choice],
+    /// Its tokens.
+    pub usage: Usage,
+}
+
+#[derive(Serialize)]
+struct Batch<'a, B: Serialize, E: Serialize> {
+    id: String,
+    custom_id: Option<&'a str>,
+    response: Option<Response<B>>,
+    error: Option<E>,
+}
+
+#[derive(Serialize)]
+struct Response<B: Serialize> {
+    status_code: u16,
+    request_id: String,
+    body: B,
+}
+
+#[derive(Serialize)]
+struct Completion<'a> {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: &'a str,
+    choices: &'a [Choice],
+    usage: Usage,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: &'a str,
+    message: &'a str,
+    line: u64,
+}
+
+impl ResultLine<'_> {
+    /// Writes it, with the end of its line.
+    pub fn write(&self, mut out: impl Write) -> Result<()> {
+        let body = Completion {
+            id: format!("cmpl-{}", self.line),
+            object: "text_completion",
+            created: self.created,
+            model: self.model,
+            choices: self.choices,
+            usage: self.usage,
+        };
+        let response = Response { status_code: 200, request_id: format!("req-{}", self.line), body };
+        let id = format!("batch_req_{}", self.line);
+        let line = Batch::<_, ()> { id, custom_id: Some(self.custom_id), response: Some(response), error: None };
+        write_line(&line, &mut out)
+    }
+}
+
+/// A request that failed, or a line that is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ErrorLine<'a> {
+    /// The line it came from.
+    pub line: u64,
+    /// Its name, if it has a good one.
+    pub custom_id: Option<&'a str>,
+    /// A short name for the kind of fault.
+    pub code: &'a str,
+    /// What is wrong and how to mend it.
+    pub message: &'a str,
+}
+
+impl ErrorLine<'_> {
+    /// Writes it, with the end of its line.
+    pub fn write(&self, mut out: impl Write) -> Result<()> {
+        let error = ErrorBody { code: self.code, message: self.message, line: self.line };
+        let id = format!("batch_req_{}", self.line);
+        let line = Batch::<(), _> { id, custom_id: self.custom_id, response: None, error: Some(error) };
+        write_line(&line, &mut out)
+    }
+}
+
+impl Refused {
+    /// Writes the error record of line number `line`.
+    pub fn write(&self, line: u64, out: impl Write) -> Result<()> {
+        let message = self.error.to_string();
+        let (custom_id, code) = (self.custom_id.as_deref(), self.error.code());
+        ErrorLine { line, custom_id, code, message: &message }.write(out)
+    }
+}
+
+fn write_line(line: &impl Serialize, out: &mut impl Write) -> Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}

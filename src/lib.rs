@@ -1,0 +1,14 @@
+//! Millstream: an actor-based dataflow inference engine for large language models.
+//!
+//! This crate is the facade: checkpoints on disk, text, jobs and the command line, over the crates `graph` (what a model
+//! computes), `kernels` (how) and `actors` (where and when).
+
+pub mod checkpoint;
+pub mod error;
+pub mod job;
+mod json;
+pub mod text;
+
+pub use checkpoint::{Checkpoint, LoadFormat};
+pub use error::{Error, ExitCode};
+pub use json::JsonFault;

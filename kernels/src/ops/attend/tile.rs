@@ -194,11 +194,9 @@ fn scores<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool
     });
     let q = &task.desk.q[first * task.heads.head_dim..][..R * task.heads.head_dim];
     let sums = touched::<S, F, R, P, STREAM>(s, keys, q, [[[s.zero(); 2]; P]; R], next);
-    for r in 0..R {
-        for p in 0..P {
-            let to =
-                task.desk.scores[r][(page + p) * PAGE..].first_chunk_mut().expect("a block has room for its pages");
-            store_sums(s, sums[r][p], to);
+    for (sums, scores) in sums.into_iter().zip(task.desk.scores.iter_mut()) {
+        for (sums, to) in sums.into_iter().zip(scores[page * PAGE..].as_chunks_mut::<PAGE>().0) {
+            store_sums(s, sums, to);
         }
     }
 }
@@ -242,12 +240,9 @@ fn values<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool
         let weights = &task.desk.weights[i * PAGE * R..][..PAGE * R];
         sums = touched::<S, F, R, P, STREAM>(s, std::array::from_fn(|p| at(page, panel + p)), weights, sums, next);
     }
-    let dims = task.cache.dims;
-    for r in 0..R {
-        for p in 0..P {
-            let to =
-                task.desk.block[r * dims + (panel + p) * LANES..].first_chunk_mut().expect("dims are whole panels");
-            store_sums(s, sums[r][p], to);
+    for (sums, block) in sums.into_iter().zip(task.desk.block.chunks_exact_mut(task.cache.dims)) {
+        for (sums, to) in sums.into_iter().zip(block[panel * LANES..].as_chunks_mut::<LANES>().0) {
+            store_sums(s, sums, to);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! This crate knows nothing of models, actors or requests.
 
 pub mod cache;
+pub mod catalogue;
 pub mod ceiling;
 pub mod error;
 pub mod executor;

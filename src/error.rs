@@ -62,6 +62,9 @@ pub enum Error {
     /// Of a job as a whole; a bad line is a record of its own.
     #[error(transparent)]
     Job(#[from] JobError),
+    /// Of building or running an engine.
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
     /// Several at once, one a line.
     #[error("{}", Lines(.0))]
     Many(Vec<Error>),
@@ -84,6 +87,7 @@ impl Error {
             Error::Config(error) => error.exit_code(),
             Error::Tokenizer(error) => error.exit_code(),
             Error::Job(error) => error.exit_code(),
+            Error::Engine(error) => error.exit_code(),
             Error::Many(faults) => faults.first().map_or(ExitCode::Bug, Error::exit_code),
         }
     }

@@ -4,11 +4,16 @@
 //! computes), `kernels` (how) and `actors` (where and when).
 
 pub mod checkpoint;
+pub mod cli;
+pub mod engine;
 pub mod error;
 pub mod job;
 mod json;
 pub mod text;
 
+pub use actors::batcher::Capture;
+pub use actors::ticket::Sampling;
 pub use checkpoint::{Checkpoint, LoadFormat};
+pub use engine::{Ended, Engine, EngineBuilder, EngineError, Generation, Output, Stream};
 pub use error::{Error, ExitCode};
 pub use json::JsonFault;

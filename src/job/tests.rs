@@ -139,7 +139,7 @@ fn j64_values_of_the_wrong_type_or_out_of_range() {
     refuse_field(r#""temperature": 1e400"#, "not JSON: column 54: number out of range");
     refuse_field(r#""temperature": NaN"#, "not JSON: column 50: expected value");
     let warm = "must be 0, or a number from 0.00001 to 100";
-    for bad in ["\"0.7\"", "-1", "1e-30", "101", "true"] {
+    for bad in ["\"0.7\"", "-1", "1e-9", "101", "true"] {
         refuse_field(&format!(r#""temperature": {bad}"#), &format!("temperature is {bad}, {warm}"));
     }
     let seeds = "must be a whole number from 0 to 18446744073709551615";

@@ -1,9 +1,16 @@
 //! Writing a step: generated rows first, then chunks of prompts, then newcomers; and who has to go when pages run out.
 
 use super::sequence::Running;
-use super::{Batcher, Flight, Part};
+use super::{Batcher, CAUTION_MAX, Flight, Part};
+use crate::pool::Lease;
 use crate::ticket::{Feed, Ticket};
 use kernels::Span;
+
+/// Least of the caution: a share of 1/8.
+const CAUTION_MIN: u32 = CAUTION_MAX / 8;
+
+/// What one preemption adds to the caution; one admission takes 1 off it.
+const CAUTION_STEP: u32 = CAUTION_MAX / 4;
 
 /// What a step has left.
 struct Room {
@@ -109,13 +116,13 @@ impl Batcher {
             let Some(sequence) = self.waiting.front() else { return };
             let mut lease = self.pool.begin(sequence.lookup(), sequence.rows_max());
             let fits = self.pool.reserve(&mut lease, sequence.rows_at_admission()).is_ok();
-            // Running sequences keep a page each to grow into; else the newcomer would be preempted at once.
-            if !fits || (!self.order.is_empty() && self.pool.available() < self.order.len() as u32) {
+            if !fits || self.pool.available() < self.growth_to_come(sequence.rows_max(), &lease) {
                 self.pool.release(lease);
                 return;
             }
             let mut sequence = self.waiting.pop_front().expect("it was looked at above");
             self.waiting_again -= u32::from(sequence.epoch > 0);
+            self.caution = self.caution.saturating_sub(1).max(CAUTION_MIN);
             // A sequence that runs grows without allocation.
             sequence.tokens.reserve((sequence.rows_max() + 1 - sequence.known()) as usize);
             self.counters.prefix_query_rows += u64::from(sequence.known() - 1);
@@ -130,6 +137,19 @@ impl Batcher {
             self.slots[slot as usize] = Some(Running { sequence, lease, prefill_end, issued, last_step: 0 });
             self.place_chunk(slot, ticket, flight, room);
         }
+    }
+
+    /// Pages to keep for what runs already and for a newcomer: by the present caution a share of all they may still want.
+    fn growth_to_come(&self, rows_max: u32, lease: &Lease) -> u32 {
+        if self.order.is_empty() {
+            return 0;
+        }
+        let pages = &self.spec.pool;
+        let growth = |rows_max: u32, lease: &Lease| pages.pages_of(rows_max) - lease.pages().len() as u32;
+        let running = self.order.iter().filter_map(|&slot| self.running(slot));
+        let growths = running.map(|running| growth(running.sequence.rows_max(), &running.lease));
+        let wanted: u64 = growths.map(u64::from).sum::<u64>() + u64::from(growth(rows_max, lease));
+        (wanted * u64::from(self.caution)).div_ceil(u64::from(CAUTION_MAX)) as u32
     }
 
     /// Puts the next `rows` rows of a sequence into the step.
@@ -178,6 +198,7 @@ impl Batcher {
             let Some(victim) = self.victim() else { return false };
             self.running_mut(victim).sequence.preemptions += 1;
             self.counters.preemptions += 1;
+            self.caution = (self.caution + CAUTION_STEP).min(CAUTION_MAX);
             self.send_back(victim);
             if victim == slot {
                 return false;

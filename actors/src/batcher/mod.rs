@@ -32,6 +32,9 @@ use kernels::Step;
 use sequence::{Running, Sequence, rows_max};
 use std::collections::{HashSet, VecDeque};
 
+/// The caution at which a newcomer is admitted only if everything that runs could grow to its end beside it.
+const CAUTION_MAX: u32 = 64;
+
 /// Turns sequences into steps and results into tokens.
 #[derive(Debug)]
 pub struct Batcher {
@@ -53,6 +56,9 @@ pub struct Batcher {
     spare_flights: Vec<Flight>,
     /// Kept between fills for its room: slots that could generate, in turn.
     turn: Vec<u32>,
+    /// Which share of what running sequences may still want is kept free when another is admitted, over [`CAUTION_MAX`].
+    /// Most sequences stop early, so all of it would waste pages; preemptions raise the share, admissions lower it.
+    caution: u32,
     next_step: u64,
     next_serial: u64,
     counters: Counters,
@@ -99,6 +105,7 @@ impl Batcher {
             flights: VecDeque::with_capacity(spec.in_flight as usize),
             spare_flights: (0..spec.in_flight).map(|_| new_flight()).collect(),
             turn: Vec::with_capacity(seqs),
+            caution: CAUTION_MAX / 2,
             next_step: 0,
             next_serial: 0,
             counters: Counters::default(),

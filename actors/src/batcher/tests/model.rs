@@ -31,7 +31,7 @@ fn token_of(state: u64) -> u32 {
 }
 
 fn is_finite(state: u64, fails: bool) -> bool {
-    !fails || (state >> 8) % FAILS_EVERY != 0
+    !(fails && (state >> 8).is_multiple_of(FAILS_EVERY))
 }
 
 fn logits_of(state: u64) -> [f32; WIDTH] {
@@ -74,11 +74,10 @@ pub(super) fn alone(spec: &SequenceSpec, fails: bool) -> Outcome {
         } else if spec.capture == Capture::All {
             outcome.prompt.push(logits_of(now));
         }
-        if tokens.len() - spec.prompt.len() == spec.max_tokens as usize && states.len() + 1 >= tokens.len() {
-            if generates || states.len() == tokens.len() {
-                outcome.end = Some(Finish::Length);
-                return outcome;
-            }
+        let full = tokens.len() - spec.prompt.len() == spec.max_tokens as usize;
+        if full && (generates || states.len() == tokens.len()) {
+            outcome.end = Some(Finish::Length);
+            return outcome;
         }
     }
 }

@@ -93,12 +93,16 @@ impl World {
     pub(super) fn fill(&mut self) -> bool {
         let free = (0..self.batcher.pool().capacity()).filter(|&page| self.batcher.pool().is_free(page)).collect();
         let mut ticket = self.batcher.ticket();
+        let oldest = self.running_serials().next();
         if !self.batcher.fill(&mut ticket) {
             assert!(self.batcher.is_idle() || self.out() > 0, "there is work, no step is out and none is written");
             return false;
         }
         self.check_ticket(&ticket);
         self.check_queue();
+        // An older one may have come back from the queue meanwhile.
+        let stays = |serial| self.running_serials().any(|running| running == serial);
+        assert!(oldest.is_none_or(stays), "the oldest running sequence was preempted");
         self.steps += 1;
         self.rows.push(ticket.step.rows);
         self.written.push_back((ticket, free));
@@ -129,6 +133,17 @@ impl World {
         self.batcher.absorb(&samples, &mut self.updates).expect("results come in order");
         self.take_updates(&samples.logits);
         true
+    }
+
+    /// Preempts a running sequence that may be, as if a page were wanted.
+    pub(super) fn preempt(&mut self, dice: &mut Dice) {
+        let place = dice.between(1, 8) as usize;
+        let Some(&slot) = self.batcher.order.get(place) else { return };
+        let sequence = &mut self.batcher.running_mut(slot).sequence;
+        if !sequence.is_pinned() {
+            sequence.preemptions += 1;
+            self.batcher.send_back(slot);
+        }
     }
 
     /// Stages crash: all that is out and all memory is lost.
@@ -176,6 +191,11 @@ impl World {
         }
     }
 
+    /// The running sequences, the oldest first.
+    fn running_serials(&self) -> impl Iterator<Item = u64> + '_ {
+        self.batcher.order.iter().filter_map(|&slot| Some(self.batcher.running(slot)?.sequence.serial))
+    }
+
     fn take_updates(&mut self, logits: &[f32]) {
         let row = |range: std::ops::Range<usize>| [logits[range.start], logits[range.end - 1]];
         for update in self.updates.drain(..) {
@@ -205,13 +225,17 @@ impl World {
         assert!(step.sampled.len() as u32 <= spec.sampled_rows_max);
         assert!(step.sampled.is_sorted_by(|one, other| one < other));
         assert!(ticket.needs <= step.id);
-        let mut row = 0;
+        let (mut row, mut pages) = (0, Vec::new());
         for span in &step.spans {
             assert_eq!(span.first_row, row);
             assert!(span.rows > 0);
             assert_eq!(span.pages, spec.pool.pages_of(span.start + span.rows));
             row += span.rows;
+            let begun = (span.start / spec.pool.page_rows) as usize;
+            pages.extend_from_slice(&step.pages_of(span)[begun..]);
         }
+        pages.sort_unstable();
+        assert!(pages.is_sorted_by(|one, other| one < other), "two sequences write one page in step {}", step.id);
         assert_eq!(row, step.rows);
     }
 

@@ -1,0 +1,295 @@
+//! What the commands take. Flag names are vLLM's where it has one.
+
+use crate::checkpoint::{Checkpoint, LoadFormat};
+use crate::engine::{Engine, EngineBuilder};
+use crate::error::Error;
+use clap::{Args, Parser, Subcommand};
+use graph::DType;
+use graph::plan::Bounds;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// An actor-based dataflow inference engine for large language models.
+#[derive(Parser, Debug)]
+#[command(name = "millstream", version)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Run a JSONL job: one request a line in, one result a line out.
+    Run(Run),
+    /// Continue one prompt on the terminal.
+    Generate(Generate),
+    /// Compare the model with the reference logits and tokens in its folder.
+    Parity(Parity),
+    /// Measure prefill and decode, beside the machine's own limits.
+    Bench(Bench),
+    /// Show the plan: actors, placement, credits, bytes.
+    Plan(Plan),
+    /// List the architectures known.
+    Models(Models),
+}
+
+/// How the model is loaded and deployed.
+#[derive(Args, Debug, Clone)]
+pub(super) struct Deploy {
+    /// A model folder in Hugging Face layout; the embedded model unless given.
+    #[arg(long, value_name = "DIR")]
+    pub(super) model: Option<PathBuf>,
+    /// How weights are read: mmap or read.
+    #[arg(long, default_value = "mmap", value_parser = load_format)]
+    load_format: LoadFormat,
+    /// Random weights from config.json alone.
+    #[arg(long)]
+    pub(super) dummy_weights: bool,
+    /// Devices, one a rank: cpu:0,cpu:1.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    devices: Option<Vec<String>>,
+    /// Ranks that share each layer (-tp).
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    tensor_parallel_size: u32,
+    /// Stages of the pipeline (-pp).
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pipeline_parallel_size: u32,
+    /// Layers a stage: 10,12,10.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    layer_partition: Option<Vec<u32>>,
+    /// Weights in memory: auto (as stored), f32, bf16, f16.
+    #[arg(long, default_value = "auto", value_parser = dtype)]
+    dtype: Auto,
+    /// Keys and values: auto, f32, bf16, f16.
+    #[arg(long, default_value = "auto", value_parser = dtype)]
+    kv_cache_dtype: Auto,
+    /// Positions of the longest sequence.
+    #[arg(long, value_name = "N")]
+    max_model_len: Option<u32>,
+    /// Sequences that run at the same time.
+    #[arg(long, value_name = "N")]
+    pub(super) max_num_seqs: Option<u32>,
+    /// Rows of the largest step.
+    #[arg(long, value_name = "N")]
+    pub(super) max_num_batched_tokens: Option<u32>,
+    /// Bytes of key/value cache a device.
+    #[arg(long, value_name = "N")]
+    kv_cache_memory_bytes: Option<u64>,
+    /// Threads of the process; one a core unless given.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Every prompt computes its own pages.
+    #[arg(long)]
+    no_enable_prefix_caching: bool,
+}
+
+/// A dtype, or what the checkpoint says.
+#[derive(Clone, Copy, Debug)]
+struct Auto(Option<DType>);
+
+fn dtype(text: &str) -> Result<Auto, String> {
+    match text {
+        "auto" => Ok(Auto(None)),
+        "f32" | "float32" => Ok(Auto(Some(DType::F32))),
+        "bf16" | "bfloat16" => Ok(Auto(Some(DType::Bf16))),
+        "f16" | "float16" => Ok(Auto(Some(DType::F16))),
+        _ => Err("allowed: auto, f32, bf16, f16".into()),
+    }
+}
+
+fn load_format(text: &str) -> Result<LoadFormat, String> {
+    match text {
+        "mmap" | "auto" => Ok(LoadFormat::Mmap),
+        "read" => Ok(LoadFormat::Read),
+        _ => Err("allowed: mmap, read".into()),
+    }
+}
+
+impl Deploy {
+    /// The checkpoint named, or the embedded one.
+    pub(super) fn checkpoint(&self) -> Result<Checkpoint, Error> {
+        match &self.model {
+            None => Ok(Checkpoint::embedded()),
+            Some(dir) if self.dummy_weights => Checkpoint::dummy(dir),
+            Some(dir) => Checkpoint::open(dir, self.load_format),
+        }
+    }
+
+    /// A builder with all of this set.
+    pub(super) fn builder(&self) -> Result<EngineBuilder, Error> {
+        let mut builder = Engine::builder(self.checkpoint()?)
+            .tensor_parallel_size(self.tensor_parallel_size)
+            .pipeline_parallel_size(self.pipeline_parallel_size)
+            .bounds(Bounds {
+                max_num_seqs: self.max_num_seqs,
+                max_num_batched_tokens: self.max_num_batched_tokens,
+                max_model_len: self.max_model_len,
+                kv_cache_memory_bytes: self.kv_cache_memory_bytes,
+                sampled_rows_max: None,
+            })
+            .pin_threads();
+        if self.dummy_weights {
+            builder = builder.dummy_weights();
+        }
+        if let Some(devices) = &self.devices {
+            builder = builder.devices(devices.iter().cloned());
+        }
+        if let Some(layers) = &self.layer_partition {
+            builder = builder.layer_partition(layers.clone());
+        }
+        if let Some(dtype) = self.dtype.0 {
+            builder = builder.dtype(dtype);
+        }
+        if let Some(dtype) = self.kv_cache_dtype.0 {
+            builder = builder.kv_cache_dtype(dtype);
+        }
+        if let Some(threads) = self.threads {
+            builder = builder.threads(threads);
+        }
+        if self.no_enable_prefix_caching {
+            builder = builder.without_prefix_caching();
+        }
+        Ok(builder)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    /// The job: a JSONL file.
+    pub(super) job: PathBuf,
+    /// Where results go.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+    /// Refuse the job before it starts if any line is bad.
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// Seed of requests that have none of their own.
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) deploy: Deploy,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Generate {
+    /// The prompt; - reads standard input.
+    pub(super) prompt: String,
+    /// Tokens at most.
+    #[arg(long, default_value_t = 128)]
+    pub(super) max_tokens: u32,
+    /// Divides the logits; 0 takes the largest.
+    #[arg(long, default_value_t = 0.0)]
+    pub(super) temperature: f32,
+    /// Keeps this many of the likeliest; 0 keeps all.
+    #[arg(long, default_value_t = 0)]
+    pub(super) top_k: u32,
+    /// Keeps the smallest set whose probability reaches this.
+    #[arg(long, default_value_t = 1.0)]
+    pub(super) top_p: f32,
+    /// Drops tokens less likely than this share of the likeliest.
+    #[arg(long, default_value_t = 0.0)]
+    pub(super) min_p: f32,
+    /// Seed of the random numbers.
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) deploy: Deploy,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Parity {
+    /// Largest difference of a logit.
+    #[arg(long)]
+    pub(super) tolerance: Option<f32>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) deploy: Deploy,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Bench {
+    /// Tokens of a prompt.
+    #[arg(short = 'p', long, default_value_t = 512)]
+    pub(super) n_prompt: u32,
+    /// Tokens to generate.
+    #[arg(short = 'n', long, default_value_t = 128)]
+    pub(super) n_gen: u32,
+    /// Sequences at once: 1,8,32.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    pub(super) batch: Vec<u32>,
+    /// Rounds, of ceiling, engine and ceiling each.
+    #[arg(short = 'r', long, default_value_t = 9)]
+    pub(super) repetitions: u32,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) deploy: Deploy,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Plan {
+    /// In words (the default).
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// As JSON, which the engine reads back.
+    #[arg(long, conflicts_with = "explain")]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) deploy: Deploy,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Models {
+    /// As JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// vLLM's two-letter flags, which clap would read as bundles of one-letter ones.
+const SHORT: [(&str, &str); 2] = [("-tp", "--tensor-parallel-size"), ("-pp", "--pipeline-parallel-size")];
+
+/// Spells the two-letter flags out: `-tp 2` and `-tp=2` become `--tensor-parallel-size 2`.
+pub(super) fn normalise(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut plain = false;
+    let spell = |word: OsString| {
+        plain = plain || word == "--";
+        let Some(text) = word.to_str().filter(|_| !plain) else { return vec![word] };
+        let long = |(short, long): &(&str, &str)| match text.strip_prefix(short)? {
+            "" => Some(vec![OsString::from(long)]),
+            rest => rest.strip_prefix('=').map(|value| vec![OsString::from(long), OsString::from(value)]),
+        };
+        SHORT.iter().find_map(long).unwrap_or_else(|| vec![word.clone()])
+    };
+    argv.into_iter().flat_map(spell).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_letter_flags_are_spelled_out_and_others_left_alone() {
+        let cases = [
+            (
+                "bench -tp 2 -pp=3 -p 512 -n 128",
+                "bench --tensor-parallel-size 2 --pipeline-parallel-size 3 -p 512 -n 128",
+            ),
+            ("run a.jsonl -o b -tp=2", "run a.jsonl -o b --tensor-parallel-size 2"),
+            ("generate -- -tp", "generate -- -tp"),
+            ("bench -p 7 -r 2", "bench -p 7 -r 2"),
+        ];
+        for (given, wanted) in cases {
+            let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+            assert_eq!(normalise(words(given)), words(wanted));
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

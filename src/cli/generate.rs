@@ -1,0 +1,48 @@
+//! `generate`: one prompt, streamed to the terminal.
+
+use super::{Failure, args};
+use crate::engine::{Ended, Generation, Output};
+use crate::{Capture, Sampling};
+use std::io::{Read, Write};
+
+/// Continues one prompt.
+pub(super) fn generate(args: &args::Generate) -> Result<(), Failure> {
+    let mut prompt = args.prompt.clone();
+    if prompt == "-" {
+        prompt.clear();
+        std::io::stdin().read_to_string(&mut prompt).map_err(Failure::io("standard input"))?;
+    }
+    let engine = args.deploy.builder()?.build()?;
+    engine.defaults().notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let (Some(tokenizer), Some(mut text)) = (engine.tokenizer(), engine.text()) else {
+        let (what, why) = (engine.name().to_string(), "has no tokenizer.json; use `run` with token_ids".to_string());
+        return Err(Failure::Reference { what, why });
+    };
+    let sampling = Sampling {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        seed: args.seed,
+        ..Sampling::GREEDY
+    };
+    let prompt = tokenizer.encode(&prompt).map_err(crate::Error::from)?;
+    let generation = Generation { sampling, capture: Capture::None, ..Generation::greedy(prompt, args.max_tokens) };
+    let mut out = std::io::stdout().lock();
+    let mut say =
+        |part: &str| out.write_all(part.as_bytes()).and_then(|()| out.flush()).map_err(Failure::io("standard output"));
+    let eos = &engine.defaults().eos;
+    for output in engine.submit(generation) {
+        match output {
+            Output::Prompt { .. } => {}
+            Output::Token { token, .. } if eos.contains(&token) => {}
+            Output::Token { token, .. } => say(&text.push(token).map_err(crate::Error::from)?)?,
+            Output::Ended(Ended::Failed(why)) => {
+                return Err(Failure::Reference { what: "generate".into(), why });
+            }
+            Output::Ended(Ended::Stop { .. } | Ended::Length | Ended::Cancelled) => break,
+        }
+    }
+    say(&text.finish().map_err(crate::Error::from)?)?;
+    say("\n")
+}

@@ -1,0 +1,92 @@
+//! The command line: one file a command. Nothing here computes; it reads arguments, calls the library and prints.
+
+mod args;
+mod bench;
+mod generate;
+mod parity;
+mod plan;
+mod run;
+
+use crate::error::{Error, ExitCode};
+use args::{Cli, Command};
+use clap::Parser;
+use std::ffi::OsString;
+
+/// Why a command ended without success.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The library refused or failed.
+    #[error(transparent)]
+    Library(#[from] Error),
+    /// Reading or writing failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// The file.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A reference that cannot be read.
+    #[error("{what}: {why}")]
+    Reference {
+        /// The file.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A check did not hold; the figures have been printed.
+    #[error("{0}")]
+    Check(String),
+    /// Work remains.
+    #[error("{done} of {total} lines are done; the rest was not begun")]
+    Paused {
+        /// Lines with a result.
+        done: u64,
+        /// Lines of the job.
+        total: u64,
+    },
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Library(error) => error.exit_code().code(),
+            Failure::Io { .. } => ExitCode::Io.code(),
+            Failure::Reference { .. } => ExitCode::Data.code(),
+            Failure::Check(_) => 1,
+            Failure::Paused { .. } => ExitCode::Paused.code(),
+        }
+    }
+
+    fn io(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.to_string();
+        move |source| Failure::Io { what, source }
+    }
+}
+
+/// Runs the command that `argv` names; returns its exit code.
+pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(args::normalise(argv)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are not errors; nothing can be done when the terminal is gone.
+            drop(error.print());
+            return if error.use_stderr() { ExitCode::Usage.code() } else { 0 };
+        }
+    };
+    let done = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Generate(args) => generate::generate(&args),
+        Command::Parity(args) => parity::parity(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::Plan(args) => plan::plan(&args),
+        Command::Models(args) => plan::models(&args),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(failure) => {
+            eprintln!("millstream: {failure}");
+            failure.exit_code()
+        }
+    }
+}

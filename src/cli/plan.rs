@@ -1,0 +1,30 @@
+//! `plan` and `models`: what would run, and what can.
+
+use super::{Failure, args};
+use graph::models::FAMILIES;
+use graph::plan::explain::explain;
+
+/// Prints the plan of a deployment.
+pub(super) fn plan(args: &args::Plan) -> Result<(), Failure> {
+    let (_, plan) = args.deploy.builder()?.plan()?;
+    if args.json {
+        println!("{}", plan.to_json())
+    } else {
+        print!("{}", explain(&plan))
+    }
+    Ok(())
+}
+
+/// Prints the families known.
+pub(super) fn models(args: &args::Models) -> Result<(), Failure> {
+    if args.json {
+        let row = |f: &graph::models::Family| serde_json::json!({"name": f.name, "model_types": f.model_types, "source": f.source});
+        println!("{}", serde_json::Value::Array(FAMILIES.iter().map(row).collect()));
+        return Ok(());
+    }
+    println!("{:<12} {:<24} source", "family", "model_type");
+    for family in FAMILIES {
+        println!("{:<12} {:<24} {}", family.name, family.model_types.join(", "), family.source);
+    }
+    Ok(())
+}

@@ -1,0 +1,328 @@
+//! Builds an engine: architecture, plan, weights, actors, lanes.
+
+use super::conductor::{Conductor, Signal};
+use super::{Engine, EngineError, devices};
+use crate::checkpoint::{Checkpoint, DummyRows, TensorRows};
+use crate::error::Error;
+use crate::text::Tokenizer;
+use actix::Actor as _;
+use actors::lane::{Lane, LaneHandle, LaneSpec};
+use actors::port::Bell;
+use actors::trace::Trace;
+use actors::wiring::{Fittings, Wiring, wire};
+use graph::DType;
+use graph::models::{self, Architecture};
+use graph::plan::{Bounds, Deployment, Plan, Role, WeightSpec, compile};
+use kernels::{Executor, Isa, Limits, RowSource, Team, Weight};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Records that each lane keeps: about a minute of a small model's steps.
+const TRACE_RECORDS: usize = 1 << 16;
+/// How long a lane polls before it sleeps, where it has a core of its own.
+const SPIN: Duration = Duration::from_micros(50);
+/// Orders that wait for the conductor.
+const ORDERS: usize = 256;
+
+/// How an engine is to be built; see [`Engine::builder`].
+#[derive(Clone)]
+pub struct EngineBuilder {
+    checkpoint: Checkpoint,
+    dummy_weights: bool,
+    devices: Option<Vec<String>>,
+    tensor: u32,
+    pipeline: u32,
+    layer_partition: Option<Vec<u32>>,
+    bounds: Bounds,
+    dtype: Option<DType>,
+    cache_dtype: Option<DType>,
+    threads: Option<usize>,
+    capture: bool,
+    prefix_caching: bool,
+    pin: bool,
+    isa: Isa,
+}
+
+impl EngineBuilder {
+    pub(super) fn new(checkpoint: Checkpoint) -> Self {
+        Self {
+            checkpoint,
+            dummy_weights: false,
+            devices: None,
+            tensor: 1,
+            pipeline: 1,
+            layer_partition: None,
+            bounds: Bounds::default(),
+            dtype: None,
+            cache_dtype: None,
+            threads: None,
+            capture: false,
+            prefix_caching: true,
+            pin: false,
+            isa: Isa::detect(),
+        }
+    }
+
+    /// Makes weights up from the configuration: bf16, or the dtype given.
+    pub fn dummy_weights(mut self) -> Self {
+        self.dummy_weights = true;
+        self
+    }
+
+    /// Devices by name, `cpu:0` and so on: one a rank, stage by stage.
+    pub fn devices(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.devices = Some(names.into_iter().collect());
+        self
+    }
+
+    /// Ranks that share each layer.
+    pub fn tensor_parallel_size(mut self, degree: u32) -> Self {
+        self.tensor = degree;
+        self
+    }
+
+    /// Stages of the pipeline.
+    pub fn pipeline_parallel_size(mut self, degree: u32) -> Self {
+        self.pipeline = degree;
+        self
+    }
+
+    /// Layers a stage.
+    pub fn layer_partition(mut self, layers: Vec<u32>) -> Self {
+        self.layer_partition = Some(layers);
+        self
+    }
+
+    /// Sequences, rows, positions and bytes.
+    pub fn bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// Element type of the weights in memory; as stored unless given.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = Some(dtype);
+        self
+    }
+
+    /// Element type of keys and values; f32 for f32 checkpoints, else bf16, unless given.
+    pub fn kv_cache_dtype(mut self, dtype: DType) -> Self {
+        self.cache_dtype = Some(dtype);
+        self
+    }
+
+    /// Threads of all devices together; one a core unless given.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Makes room for logits: those of every prompt row, up to a whole step.
+    pub fn capture_logits(mut self) -> Self {
+        self.capture = true;
+        self
+    }
+
+    /// Every prompt computes its own pages.
+    pub fn without_prefix_caching(mut self) -> Self {
+        self.prefix_caching = false;
+        self
+    }
+
+    /// Pins every thread to a core of its own, where there are enough.
+    pub fn pin_threads(mut self) -> Self {
+        self.pin = true;
+        self
+    }
+
+    /// Runs the kernels of this instruction set instead of the fastest one.
+    pub fn isa(mut self, isa: Isa) -> Self {
+        self.isa = isa;
+        self
+    }
+
+    /// The model that the checkpoint's configuration describes.
+    ///
+    /// # Errors
+    /// All faults of the configuration.
+    pub fn architecture(&self) -> Result<Architecture, Error> {
+        Ok(models::describe(self.checkpoint.config()).map_err(EngineError::Architecture)?)
+    }
+
+    fn stored(&self, name: &str) -> DType {
+        self.checkpoint.tensor(name).map_or(DType::Bf16, |tensor| tensor.dtype)
+    }
+
+    /// The plan, without loading a weight.
+    ///
+    /// # Errors
+    /// All faults of the configuration, the checkpoint's tensors, the settings or the plan.
+    pub fn plan(&self) -> Result<(Architecture, Plan), Error> {
+        let architecture = self.architecture()?;
+        let model = &architecture.model;
+        if !self.dummy_weights {
+            let dims = |axes: &[graph::Axis]| axes.iter().map(|&a| model.length(a).unwrap_or(1)).collect();
+            let params: Vec<_> = model.params().iter().map(|p| (p.name.clone(), dims(&p.axes))).collect();
+            self.checkpoint.check_against(&params)?;
+        }
+        let weight_dtype = |name: &str| self.dtype.unwrap_or_else(|| self.stored(name));
+        let first = model.params().first().map_or(DType::F32, |p| weight_dtype(&p.name));
+        let auto = if first == DType::F32 { DType::F32 } else { DType::Bf16 };
+        let mut bounds = self.bounds;
+        if self.capture && bounds.sampled_rows_max.is_none() {
+            bounds.sampled_rows_max = Some(bounds.max_num_batched_tokens.unwrap_or(256));
+        }
+        let deployment = Deployment {
+            family: architecture.family,
+            tensor: self.tensor,
+            pipeline: self.pipeline,
+            devices: devices::specs(self.devices.as_deref(), self.tensor * self.pipeline)?,
+            layer_partition: self.layer_partition.clone(),
+            bounds,
+            max_positions: architecture.max_positions,
+            weight_dtype: &weight_dtype,
+            cache_dtype: self.cache_dtype.unwrap_or(auto),
+        };
+        let plan = compile(model, &deployment).map_err(EngineError::Plan)?;
+        Ok((architecture, plan))
+    }
+
+    /// Loads the weights and starts the lanes.
+    ///
+    /// # Errors
+    /// As [`EngineBuilder::plan`], and whatever reading the weights or starting threads fails with.
+    pub fn build(self) -> Result<Engine, Error> {
+        let (architecture, plan) = self.plan()?;
+        let vocabulary = architecture.model.vocabulary();
+        let tokenizer = self.checkpoint.tokenizer()?;
+        if let Some(tokenizer) = &tokenizer {
+            tokenizer.check_rows(vocabulary)?;
+        }
+        let defaults = self.checkpoint.generation_defaults(vocabulary)?;
+        let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
+        let executors = self.executors(&plan, &teams)?;
+        let trace = Trace::new();
+        let fittings = Fittings {
+            executors,
+            allowed: tokenizer.as_ref().map_or(vocabulary, Tokenizer::vocabulary_len),
+            capture: self.capture,
+            prefix_caching: self.prefix_caching,
+            max_waiting: 2 * plan.data().settings.max_num_seqs,
+            trace: &trace,
+        };
+        let Wiring { lanes, dispatcher } = wire(&plan, fittings);
+        let control = Control::start(dispatcher)?;
+        let mut handles = vec![];
+        for ((actors, device), team) in lanes.into_iter().zip(&plan.data().devices).zip(&teams) {
+            let addr = control.addr.clone();
+            let team = team.clone();
+            let spec = LaneSpec {
+                name: device.name.clone(),
+                // A core that is not ours to use is no reason to stop: the lane runs where it may.
+                prepare: Some(Box::new(move || drop(team.pin_caller()))),
+                spin: if spin { SPIN } else { Duration::ZERO },
+                recorder: trace.recorder(TRACE_RECORDS),
+                // A mailbox that is full is full of signals that make the conductor find the pipeline closed.
+                on_down: Box::new(move |down| drop(addr.try_send(Signal::Down(down)))),
+            };
+            handles.push(Lane::spawn(spec, actors).map_err(EngineError::Thread)?);
+        }
+        Ok(Engine::new(
+            self.checkpoint.dir().display().to_string(),
+            plan,
+            tokenizer,
+            defaults,
+            (control, handles),
+            trace,
+        ))
+    }
+
+    fn executors(&self, plan: &Plan, teams: &[Arc<Team>]) -> Result<BTreeMap<usize, Executor>, Error> {
+        let settings = &plan.data().settings;
+        let limits = Limits {
+            rows_max: settings.max_num_batched_tokens,
+            sampled_max: settings.sampled_rows_max,
+            pages: plan.pages(),
+        };
+        let mut executors = BTreeMap::new();
+        for (number, actor) in plan.data().actors.iter().enumerate() {
+            let (Role::Stage { program, .. }, Some(device)) = (&actor.role, actor.device) else { continue };
+            let team = &teams[device.index()];
+            let load = |spec: &WeightSpec| self.load(spec, team);
+            let weights = program.weights.iter().map(load).collect::<Result<Vec<_>, Error>>()?;
+            let executor = Executor::new(program.clone(), weights, limits, team.clone(), self.isa);
+            executors.insert(number, executor.map_err(EngineError::Kernels)?);
+        }
+        Ok(executors)
+    }
+
+    fn load(&self, spec: &WeightSpec, team: &Team) -> Result<Weight, Error> {
+        let source: Box<dyn RowSource> = if self.dummy_weights {
+            Box::new(DummyRows::new(spec, self.dtype.unwrap_or(DType::Bf16), 0)?)
+        } else {
+            Box::new(TensorRows::new(&self.checkpoint, spec)?)
+        };
+        Ok(Weight::load(spec, source.as_ref(), team).map_err(|fault| EngineError::Kernels(vec![fault]))?)
+    }
+}
+
+impl RowSource for TensorRows {
+    fn dtype(&self) -> DType {
+        self.dtype()
+    }
+
+    fn copy_row(&self, row: usize, into: &mut [u8]) {
+        self.copy_row(row, into);
+    }
+}
+
+impl RowSource for DummyRows {
+    fn dtype(&self) -> DType {
+        self.dtype()
+    }
+
+    fn copy_row(&self, row: usize, into: &mut [u8]) {
+        self.copy_row(row, into);
+    }
+}
+
+/// The control thread of an engine.
+pub(super) struct Control {
+    pub(super) addr: actix::Addr<Conductor>,
+    pub(super) orders: crossbeam::channel::Sender<super::conductor::Order>,
+    pub(super) bell: Bell,
+    pub(super) thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Control {
+    fn start(dispatcher: actors::dispatcher::Dispatcher) -> Result<Self, EngineError> {
+        let (orders, receiver) = crossbeam::channel::bounded(ORDERS);
+        let (hand, taken) = crossbeam::channel::bounded(1);
+        let target: Arc<OnceLock<actix::Addr<Conductor>>> = Arc::default();
+        let wake = target.clone();
+        let bell = Bell::callback(Box::new(move || {
+            if let Some(addr) = wake.get() {
+                // Full of other signals, each of which makes the conductor look at everything.
+                drop(addr.try_send(Signal::Turn));
+            }
+        }));
+        let own = bell.clone();
+        let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+            let system = actix::System::new();
+            system.block_on(async {
+                let addr = Conductor::new(dispatcher, receiver, own).start();
+                let _ = target.set(addr.clone());
+                let _ = hand.send(addr);
+            });
+            if let Err(fault) = system.run() {
+                eprintln!("control thread: {fault}");
+            }
+        })?;
+        let addr = taken.recv().map_err(|_| EngineError::Ended(None))?;
+        Ok(Self { addr, orders, bell, thread: Some(thread) })
+    }
+}
+
+/// Lanes and their control, to be ended together.
+pub(super) type Running = (Control, Vec<LaneHandle>);

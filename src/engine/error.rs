@@ -1,0 +1,61 @@
+//! Why an engine could not be built, or stopped.
+
+use crate::error::ExitCode;
+use graph::ConfigFault;
+use graph::plan::PlanError;
+use kernels::KernelError;
+use std::fmt::Display;
+
+/// A fault of building or running an engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The configuration describes no model that is known.
+    #[error("{}", lines(.0))]
+    Architecture(Vec<ConfigFault>),
+    /// The deployment is not possible.
+    #[error("{}", lines(.0))]
+    Plan(Vec<PlanError>),
+    /// A weight or program was refused by the kernels.
+    #[error("{}", lines(.0))]
+    Kernels(Vec<KernelError>),
+    /// A device that this machine or build does not have.
+    #[error("--devices {device}: no such device; this machine has {has}")]
+    Device {
+        /// What was asked for.
+        device: String,
+        /// What there is.
+        has: String,
+    },
+    /// Fewer threads than devices.
+    #[error("--threads {threads} for {devices} devices; every device needs a thread")]
+    Threads {
+        /// Threads given.
+        threads: usize,
+        /// Devices of the plan.
+        devices: usize,
+    },
+    /// The system would not start a thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The engine has ended.
+    #[error("the engine has ended{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+    Ended(Option<String>),
+}
+
+impl EngineError {
+    /// What a command exits with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            EngineError::Architecture(_)
+            | EngineError::Plan(_)
+            | EngineError::Device { .. }
+            | EngineError::Threads { .. } => ExitCode::Config,
+            EngineError::Kernels(_) | EngineError::Ended(_) => ExitCode::Bug,
+            EngineError::Thread(_) => ExitCode::Io,
+        }
+    }
+}
+
+fn lines<T: Display>(faults: &[T]) -> String {
+    faults.iter().map(T::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,170 @@
+//! The engine against references, and against itself on bits: whatever a request rides with, its tokens and logits are the same.
+
+use graph::plan::Bounds;
+use millstream::checkpoint::{Checkpoint, LoadFormat};
+use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, Sampling};
+use std::path::PathBuf;
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name)
+}
+
+fn builder(name: &str) -> EngineBuilder {
+    Engine::builder(Checkpoint::open(&fixture(name), LoadFormat::Mmap).expect("a fixture opens")).capture_logits()
+}
+
+fn engine(name: &str) -> Engine {
+    builder(name).threads(1).build().expect("an engine builds")
+}
+
+fn rows(max_num_batched_tokens: u32) -> Bounds {
+    Bounds { max_num_batched_tokens: Some(max_num_batched_tokens), ..Bounds::default() }
+}
+
+/// Tokens and the bits of every captured row, by position.
+#[derive(PartialEq, Eq, Debug, Default)]
+struct Bits {
+    tokens: Vec<u32>,
+    prompt: Vec<Vec<u32>>,
+    generated: Vec<Vec<u32>>,
+}
+
+fn bits(stream: millstream::Stream<'_>) -> Bits {
+    let mut found = Bits::default();
+    let words = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect();
+    for output in stream {
+        match output {
+            Output::Prompt { logits, .. } => found.prompt.push(words(logits)),
+            Output::Token { token, logits } => {
+                found.tokens.push(token);
+                found.generated.extend(logits.map(words));
+            }
+            Output::Ended(ended) => assert_eq!(ended, Ended::Length),
+        }
+    }
+    found
+}
+
+fn prompt(seed: u32, length: u32) -> Vec<u32> {
+    (0..length).map(|i| 1 + (seed.wrapping_mul(7919) + i.wrapping_mul(2_654_435_761)) % 500).collect()
+}
+
+/// A sampled request whose generated rows are captured, or all of them.
+fn request(seed: u32, length: u32, capture: Capture) -> Generation {
+    let sampling = Sampling {
+        temperature: 0.9,
+        top_k: 40,
+        top_p: 0.95,
+        min_p: 0.01,
+        seed: 3,
+        request: u64::from(seed),
+        sample: 0,
+    };
+    Generation { sampling, capture, ignore_eos: true, ..Generation::greedy(prompt(seed, length), 20) }
+}
+
+/// The request alone, whole, on one thread, with a cold cache.
+fn alone(name: &str, capture: Capture) -> Bits {
+    bits(engine(name).submit(request(1, 75, capture)))
+}
+
+fn run_parity(name: &str, arguments: &[&str]) {
+    let model = fixture(name);
+    let model = model.to_str().expect("a path of ASCII");
+    let words = [&["millstream", "parity", "--model", model], arguments].concat();
+    assert_eq!(millstream::cli::main(words.iter().map(Into::into)), 0, "{name} {arguments:?}");
+}
+
+#[test]
+fn every_layout_is_within_tolerance_of_the_reference() {
+    for name in ["llama", "qwen3"] {
+        for arguments in [
+            &[][..],
+            &["-tp", "2"],
+            &["-pp", "2"],
+            &["-tp", "2", "-pp", "2"],
+            &["--max-num-batched-tokens", "7"],
+            &["-tp", "2", "-pp", "2", "--max-num-batched-tokens", "7"],
+        ] {
+            run_parity(name, arguments);
+        }
+    }
+}
+
+#[test]
+fn company_does_not_change_a_bit() {
+    let gold = alone("qwen3", Capture::Generated);
+    let engine = builder("qwen3").bounds(rows(256)).threads(2).build().expect("an engine builds");
+    let others: Vec<_> = (2..33).map(|seed| engine.submit(request(seed, 3 + seed % 60, Capture::Generated))).collect();
+    let mine = engine.submit(request(1, 75, Capture::Generated));
+    assert_eq!(bits(mine), gold);
+    for (stream, seed) in others.into_iter().zip(2..) {
+        let lonely = bits(self::engine("qwen3").submit(request(seed, 3 + seed % 60, Capture::Generated)));
+        assert_eq!(bits(stream), lonely, "request {seed}");
+    }
+}
+
+#[test]
+fn chunks_and_threads_do_not_change_a_bit() {
+    for capture in [Capture::Generated, Capture::All] {
+        let gold = alone("llama", capture);
+        for (chunk, threads) in [(1, 1), (7, 2), (64, 1), (64, 2)] {
+            let bounds = Bounds { max_num_seqs: Some(1), ..rows(chunk) };
+            let engine = builder("llama").bounds(bounds).threads(threads).build().expect("an engine builds");
+            assert_eq!(bits(engine.submit(request(1, 75, capture))), gold, "chunks of {chunk}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn a_warm_prefix_does_not_change_a_bit() {
+    let gold = alone("qwen3", Capture::Generated);
+    let engine = engine("qwen3");
+    let cold = bits(engine.submit(request(1, 75, Capture::Generated)));
+    let warm = bits(engine.submit(request(1, 75, Capture::Generated)));
+    assert_eq!(cold, gold);
+    assert_eq!(warm, gold);
+}
+
+#[test]
+fn pipelines_do_not_change_a_bit() {
+    for name in ["llama", "qwen3"] {
+        let gold = alone(name, Capture::All);
+        for stages in [2, 3] {
+            let engine = builder(name).pipeline_parallel_size(stages).build().expect("an engine builds");
+            assert_eq!(bits(engine.submit(request(1, 75, Capture::All))), gold, "{name} in {stages} stages");
+        }
+    }
+}
+
+#[test]
+fn preemption_does_not_change_a_bit() {
+    let gold = alone("qwen3", Capture::Generated);
+    // 14 pages of 16 positions hold two of these requests and a part of a third.
+    let page = 16 * 2 * 2 * 32 * 4 * 3;
+    let bounds = Bounds { kv_cache_memory_bytes: Some(14 * page), max_num_seqs: Some(8), ..rows(128) };
+    let engine = builder("qwen3").bounds(bounds).without_prefix_caching().build().expect("an engine builds");
+    assert_eq!(engine.plan().pages(), 14);
+    let streams: Vec<_> = (0..8).map(|_| engine.submit(request(1, 75, Capture::Generated))).collect();
+    for stream in streams {
+        assert_eq!(bits(stream), gold);
+    }
+}
+
+#[test]
+fn tensor_ranks_stay_within_tolerance() {
+    let gold = alone("llama", Capture::All);
+    let engine = builder("llama").tensor_parallel_size(2).build().expect("an engine builds");
+    let found = bits(engine.submit(request(1, 75, Capture::All)));
+    for (found, gold) in found.prompt.iter().flatten().zip(gold.prompt.iter().flatten()) {
+        assert!((f32::from_bits(*found) - f32::from_bits(*gold)).abs() < 2e-4);
+    }
+}
+
+#[test]
+fn a_request_that_can_never_fit_is_refused_with_numbers() {
+    let engine = engine("llama");
+    let outputs: Vec<_> = engine.submit(Generation::greedy(prompt(1, 250), 20)).collect();
+    let why = "sequence 0: 250 prompt tokens and max_tokens 20 exceed max_model_len 256";
+    assert_eq!(outputs, [Output::Ended(Ended::Failed(why.into()))]);
+}

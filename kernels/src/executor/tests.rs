@@ -125,13 +125,16 @@ fn refused(change: impl FnOnce(&mut Program)) -> String {
     made.err().expect("the program is refused")[0].to_string()
 }
 
+/// What is done to a program so that it must be refused.
+type Change = Box<dyn FnOnce(&mut Program)>;
+
 #[test]
 fn a_program_that_does_not_fit_is_refused_with_its_call() {
     let x = all(Place::Scratch(0), HIDDEN);
     let far = all(Place::Scratch(1 << 40), HIDDEN);
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Program)>)> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         ("bytes of scratch", Box::new(move |p| p.calls[12] = Call::Unary { x: far, f: Unary::Relu, y: far })),
-        ("bytes of scratch", Box::new(|p| p.scratch_bytes -= 64)),
+        ("bytes of scratch", Box::new(|p| p.scratch_bytes /= 2)),
         (
             "outputs of the weight: wanted 72, got 40",
             Box::new(|p| {
@@ -164,7 +167,7 @@ fn a_program_that_does_not_fit_is_refused_with_its_call() {
         (
             "operands have the rows of different sets",
             Box::new(move |p| {
-                p.calls[12] = Call::Unary { x, f: Unary::Relu, y: sampled(x.place, x.width) };
+                p.calls[12] = Call::Unary { x, f: Unary::Relu, y: sampled(Place::Output(0), x.width) };
             }),
         ),
         (

@@ -9,6 +9,8 @@
 #![allow(clippy::excessive_precision, reason = "coefficients are written as published; the compiler rounds them once")]
 
 pub mod cache;
+pub mod catalogue;
+pub mod ceiling;
 pub mod error;
 pub mod executor;
 pub mod isa;

@@ -5,6 +5,7 @@
 mod chrome;
 mod chrome_fields;
 mod chrome_read;
+mod layer;
 mod record;
 mod recorder;
 mod recording;
@@ -14,6 +15,7 @@ mod words;
 
 pub use chrome::{Written, write_chrome};
 pub use chrome_read::{ChromeFault, ChromeRead, read_chrome};
+pub use layer::TraceLayer;
 pub use record::{Cause, Counter, Edge, Event, Level, Name, Record, Track, Wait};
 pub use recorder::{Clock, Recorder, Trace};
 pub use recording::{EdgeName, Recording, TrackName};

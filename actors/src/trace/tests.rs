@@ -1,6 +1,7 @@
 //! Recordings made by hand and by chance, written and read back.
 
 mod chrome;
+mod layer;
 mod summary;
 
 use super::*;

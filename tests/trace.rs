@@ -1,6 +1,5 @@
 //! A trace of a real run: what is in the file, and that it says what happened.
 
-use graph::plan::Role;
 use millstream::trace::{Level, Recording, Summary, Trace, TraceLayer, Verdict, Words, read_chrome, write_chrome};
 use millstream::{Checkpoint, Ended, Engine, Generation, Output};
 use serde_json::Value;

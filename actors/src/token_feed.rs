@@ -63,11 +63,13 @@ impl Actor for TokenFeed {
             }
             return Ok(Turn::Waiting(Wait::Input(self.tickets.edge)));
         };
-        while !self.feeder.ready(ticket) {
-            match self.samples.inbox.try_recv() {
-                Some(samples) => self.feeder.absorb(&samples),
-                None => return Ok(Turn::Waiting(Wait::Input(self.samples.edge))),
-            }
+        if !self.feeder.ready(ticket) {
+            let Some(samples) = self.samples.inbox.try_recv() else {
+                return Ok(Turn::Waiting(Wait::Input(self.samples.edge)));
+            };
+            self.feeder.absorb(&samples);
+            // The samples go home with this poll, which somebody may be waiting for.
+            return Ok(Turn::Fired);
         }
         let Some(mut slot) = self.ids.outbox.try_slot() else {
             return Ok(Turn::Waiting(Wait::Credit(self.ids.edges[0])));

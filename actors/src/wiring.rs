@@ -32,6 +32,8 @@ pub struct Fittings<'a> {
     pub max_waiting: u32,
     /// Where the actors get their tracks.
     pub trace: &'a Trace,
+    /// Records that the batcher's ring holds.
+    pub trace_records: usize,
 }
 
 /// The actors of each device, in the plan's order, and the dispatcher that drives them.
@@ -74,11 +76,11 @@ pub fn wire(plan: &Plan, mut fittings: Fittings<'_>) -> Wiring {
         lanes[device.index()].push(built);
     }
     let batcher_at = data.actors.iter().position(|a| a.role == Role::Batcher).expect("a plan has a batcher") as u32;
-    let mut host =
-        Seat { plan: &data.actors[batcher_at as usize], number: batcher_at, track: tracks[0], ports: &mut ports };
-    let tickets = host.ticket_outbox();
-    let samples = host.samples_input(0).inbox;
-    Wiring { lanes, dispatcher: Dispatcher::new(batcher, tickets, samples) }
+    let track = tracks[batcher_at as usize];
+    let mut host = Seat { plan: &data.actors[batcher_at as usize], number: batcher_at, track, ports: &mut ports };
+    let (tickets, samples) = (host.ticket_output(), host.samples_input(0));
+    let pen = (fittings.trace, fittings.trace.recorder(fittings.trace_records), host.track);
+    Wiring { lanes, dispatcher: Dispatcher::new(batcher, tickets, samples, pen) }
 }
 
 fn batcher_spec(plan: &Plan, fittings: &Fittings<'_>) -> BatcherSpec {
@@ -176,8 +178,8 @@ impl Seat<'_> {
         End { actor: graph::plan::ActorId(self.number), port }
     }
 
-    fn ticket_outbox(&mut self) -> Outbox<Ticket> {
-        self.ports.ticket_out.remove(&self.end(0)).expect("a checked plan wires the batcher").outbox
+    fn ticket_output(&mut self) -> Output<Ticket> {
+        self.ports.ticket_out.remove(&self.end(0)).expect("a checked plan wires the batcher")
     }
 
     fn tickets(&mut self) -> Input<Ticket> {

@@ -9,6 +9,8 @@
 #![allow(clippy::excessive_precision, reason = "coefficients are written as published; the compiler rounds them once")]
 
 pub mod cache;
+pub mod catalogue;
+pub mod ceiling;
 pub mod error;
 pub mod executor;
 pub mod isa;
@@ -26,5 +28,5 @@ pub use executor::{Executor, Limits};
 pub use isa::Isa;
 pub use memory::Memory;
 pub use step::{Span, Step};
-pub use team::{Team, TeamSpec};
+pub use team::{STACK_BYTES, Team, TeamSpec};
 pub use weights::{RowSource, Weight};

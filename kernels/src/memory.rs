@@ -149,21 +149,11 @@ mod tests {
         for bytes in [0, 1, 3, 63, 64, 4096, MAPPED_FROM - 1, MAPPED_FROM, MAPPED_FROM + 5] {
             let mut memory = Memory::zeroed(bytes);
             assert_eq!(memory.len(), bytes);
-            assert!(memory.base().starts_a_line());
+            assert!(memory.base().addr().is_multiple_of(LINE));
             assert!(memory.as_bytes().iter().all(|&b| b == 0));
             assert_eq!(memory.as_f32().len(), bytes / 4);
             assert_eq!(memory.as_u16().len(), bytes / 2);
             memory.as_bytes_mut().fill(255);
-        }
-    }
-
-    trait Aligned {
-        fn starts_a_line(self) -> bool;
-    }
-
-    impl Aligned for *mut u8 {
-        fn starts_a_line(self) -> bool {
-            self.addr().is_multiple_of(LINE)
         }
     }
 }

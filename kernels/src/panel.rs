@@ -4,7 +4,7 @@
 //! page are a panel whose outputs are positions, its values panels whose outputs are dims. [`sweep`] is the one inner loop over
 //! all of them: an output has one accumulator, to which its terms are added in order, whatever is computed beside it.
 
-use crate::isa::Simd;
+use crate::isa::{Kernel, Simd};
 use graph::DType;
 use half::{bf16, f16};
 
@@ -48,6 +48,17 @@ pub(crate) trait Format: Copy + Send + Sync + 'static {
     fn set(line: &mut Self::Line, which: usize, lane: usize, value: f32);
     /// The value at a place.
     fn get(line: &Self::Line, which: usize, lane: usize) -> f32;
+    /// A [`sweep`] that prefetches every cache line of what lies ahead.
+    #[inline(always)]
+    fn stream<S: Simd, const R: usize, const P: usize>(
+        s: S,
+        lines: [&[Self::Line]; P],
+        x: &[f32],
+        sums: &mut Sums<R, P>,
+        ahead: Ahead<P>,
+    ) {
+        sweep::<S, Self, R, P, 1>(s, lines, x, sums, ahead);
+    }
 }
 
 #[inline(always)]
@@ -78,6 +89,18 @@ impl Format for F32 {
     #[inline(always)]
     fn get(line: &Self::Line, which: usize, lane: usize) -> f32 {
         line[which][lane]
+    }
+
+    /// A line is two cache lines.
+    #[inline(always)]
+    fn stream<S: Simd, const R: usize, const P: usize>(
+        s: S,
+        lines: [&[Self::Line]; P],
+        x: &[f32],
+        sums: &mut Sums<R, P>,
+        ahead: Ahead<P>,
+    ) {
+        sweep::<S, Self, R, P, 2>(s, lines, x, sums, ahead);
     }
 }
 
@@ -133,8 +156,11 @@ impl Format for F16 {
     }
 }
 
-/// Accumulators of R rows by P panels.
-pub(crate) type Sums<V, const R: usize, const P: usize> = [[[V; 2]; P]; R];
+/// Sums of R rows by P panels, as they lie in memory between sweeps.
+pub(crate) type Sums<const R: usize, const P: usize> = [[[f32; LANES]; P]; R];
+
+/// The same in registers.
+type Accumulators<V, const R: usize, const P: usize> = [[[V; 2]; P]; R];
 
 /// What to prefetch while a sweep runs: for each panel an address that moves by `step` bytes a line.
 #[derive(Clone, Copy)]
@@ -148,18 +174,55 @@ pub(crate) struct Ahead<const P: usize> {
 impl<const P: usize> Ahead<P> {
     /// For sweeps that prefetch nothing.
     pub(crate) const NOTHING: Self = Self { from: [std::ptr::null(); P], step: 0 };
+
+    /// A format's own lines, from these on.
+    pub(crate) fn lines<F: Format>(from: [*const F::Line; P]) -> Self {
+        Self { from: from.map(|line| line.cast()), step: size_of::<F::Line>() }
+    }
+}
+
+/// R rows by P panels.
+struct Sweep<'a, F: Format, const R: usize, const P: usize, const TOUCH: usize> {
+    lines: [&'a [F::Line]; P],
+    x: &'a [f32],
+    sums: &'a mut Sums<R, P>,
+    ahead: Ahead<P>,
+}
+
+impl<F: Format, const R: usize, const P: usize, const TOUCH: usize> Kernel for Sweep<'_, F, R, P, TOUCH> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut sums = load_sums(s, self.sums);
+        add_terms::<S, F, R, P, TOUCH>(s, self.lines, self.x, &mut sums, self.ahead);
+        store_sums(s, &sums, self.sums);
+    }
 }
 
 /// Adds the terms of `x` (`[term][row]`) times those of P panels to the sums, term by term. An odd number of terms uses the first
-/// half of the last line. `TOUCH` cache lines are prefetched a line for each panel.
+/// half of the last line. `TOUCH` cache lines are prefetched a line for each panel. Compiled once for its parameters, since
+/// whatever computes with panels ends here.
 #[inline(always)]
 pub(crate) fn sweep<S: Simd, F: Format, const R: usize, const P: usize, const TOUCH: usize>(
     s: S,
     lines: [&[F::Line]; P],
     x: &[f32],
-    mut sums: Sums<S::V, R, P>,
+    sums: &mut Sums<R, P>,
     ahead: Ahead<P>,
-) -> Sums<S::V, R, P> {
+) {
+    s.call(Sweep::<F, R, P, TOUCH> { lines, x, sums, ahead });
+}
+
+/// [`sweep`] in the function it is called from, for runs so short that a call would show.
+#[inline(always)]
+pub(crate) fn add_terms<S: Simd, F: Format, const R: usize, const P: usize, const TOUCH: usize>(
+    s: S,
+    lines: [&[F::Line]; P],
+    x: &[f32],
+    sums: &mut [[[S::V; 2]; P]; R],
+    ahead: Ahead<P>,
+) {
     let (terms, _) = x.as_chunks::<R>();
     let (pairs, odd) = terms.as_chunks::<2>();
     let lines = lines.map(|lines| &lines[..pairs.len() + odd.len()]);
@@ -174,7 +237,7 @@ pub(crate) fn sweep<S: Simd, F: Format, const R: usize, const P: usize, const TO
             for p in 0..P {
                 w[p] = F::term(s, &lines[p][i], which);
             }
-            step(s, &w, x, &mut sums);
+            step(s, &w, x, sums);
         }
     }
     if let [x] = odd {
@@ -182,14 +245,18 @@ pub(crate) fn sweep<S: Simd, F: Format, const R: usize, const P: usize, const TO
         for p in 0..P {
             w[p] = F::term(s, &lines[p][pairs.len()], 0);
         }
-        step(s, &w, x, &mut sums);
+        step(s, &w, x, sums);
     }
-    sums
 }
 
 /// One term.
 #[inline(always)]
-fn step<S: Simd, const R: usize, const P: usize>(s: S, w: &[[S::V; 2]; P], x: &[f32; R], sums: &mut Sums<S::V, R, P>) {
+fn step<S: Simd, const R: usize, const P: usize>(
+    s: S,
+    w: &[[S::V; 2]; P],
+    x: &[f32; R],
+    sums: &mut Accumulators<S::V, R, P>,
+) {
     for r in 0..R {
         let x = s.splat(x[r]);
         for p in 0..P {
@@ -200,17 +267,33 @@ fn step<S: Simd, const R: usize, const P: usize>(s: S, w: &[[S::V; 2]; P], x: &[
     }
 }
 
-/// Writes 16 sums.
+/// Writes sums to memory.
 #[inline(always)]
-pub(crate) fn store_sums<S: Simd>(s: S, sums: [S::V; 2], to: &mut [f32; 16]) {
-    let (eights, _) = to.as_chunks_mut::<8>();
-    s.store(sums[0], &mut eights[0]);
-    s.store(sums[1], &mut eights[1]);
+fn store_sums<S: Simd, const R: usize, const P: usize>(s: S, sums: &Accumulators<S::V, R, P>, to: &mut Sums<R, P>) {
+    for r in 0..R {
+        for p in 0..P {
+            store_lanes(s, sums[r][p], &mut to[r][p]);
+        }
+    }
 }
 
-/// Reads 16 sums.
+/// Reads sums from memory.
 #[inline(always)]
-pub(crate) fn load_sums<S: Simd>(s: S, from: &[f32; 16]) -> [S::V; 2] {
-    let [low, high] = halves(from);
-    [s.load(low), s.load(high)]
+fn load_sums<S: Simd, const R: usize, const P: usize>(s: S, from: &Sums<R, P>) -> Accumulators<S::V, R, P> {
+    let mut sums = [[[s.zero(); 2]; P]; R];
+    for r in 0..R {
+        for p in 0..P {
+            let [low, high] = halves(&from[r][p]);
+            sums[r][p] = [s.load(low), s.load(high)];
+        }
+    }
+    sums
+}
+
+/// Writes 16 lanes.
+#[inline(always)]
+pub(crate) fn store_lanes<S: Simd>(s: S, lanes: [S::V; 2], to: &mut [f32; LANES]) {
+    let (eights, _) = to.as_chunks_mut::<8>();
+    s.store(lanes[0], &mut eights[0]);
+    s.store(lanes[1], &mut eights[1]);
 }

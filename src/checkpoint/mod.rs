@@ -24,6 +24,7 @@ use crate::error::Error;
 use graph::DType;
 use header::Entry;
 use map::Contents;
+pub use map::report_lost_pages;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -205,7 +206,7 @@ fn open_shard(file: &Path, path: &Path, format: LoadFormat) -> Result<Shard, Che
         return Err(CheckpointError::HeaderCut { file: file.into(), bytes });
     }
     let len = usize::try_from(bytes).map_err(|error| failed(std::io::Error::other(error)))?;
-    Ok(Shard { file: file.into(), contents: Contents::of(&open, len, format).map_err(failed)? })
+    Ok(Shard { file: file.into(), contents: Contents::of(&open, file, len, format).map_err(failed)? })
 }
 
 /// The tensors of all shards, each name once.

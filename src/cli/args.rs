@@ -86,6 +86,23 @@ pub(super) struct Deploy {
     no_enable_prefix_caching: bool,
 }
 
+/// A number that `fits`, or what is allowed.
+fn number(text: &str, allowed: &str, fits: impl FnOnce(f32) -> bool) -> Result<f32, String> {
+    text.parse().ok().filter(|&number: &f32| fits(number)).ok_or_else(|| format!("allowed: {allowed}"))
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    number(text, "0 (takes the likeliest) or a finite number above it", |t| t.is_finite() && t >= 0.0)
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    number(text, "above 0, at most 1", |p| p > 0.0 && p <= 1.0)
+}
+
+fn min_p(text: &str) -> Result<f32, String> {
+    number(text, "from 0 to 1", |p| (0.0..=1.0).contains(&p))
+}
+
 /// A dtype, or what the checkpoint says.
 #[derive(Clone, Copy, Debug)]
 struct Auto(Option<DType>);
@@ -200,19 +217,19 @@ pub(super) struct Generate {
     /// The prompt; - reads standard input.
     pub(super) prompt: String,
     /// Tokens at most.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_tokens: u32,
     /// Divides the logits; 0 takes the largest.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
     pub(super) temperature: f32,
     /// Keeps this many of the likeliest; 0 keeps all.
     #[arg(long, default_value_t = 0)]
     pub(super) top_k: u32,
     /// Keeps the smallest set whose probability reaches this.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = top_p)]
     pub(super) top_p: f32,
     /// Drops tokens less likely than this share of the likeliest.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = min_p)]
     pub(super) min_p: f32,
     /// Seed of the random numbers.
     #[arg(long, default_value_t = 0)]
@@ -246,7 +263,7 @@ pub(super) struct Bench {
     #[arg(short = 'n', long, default_value_t = 128)]
     pub(super) n_gen: u32,
     /// Sequences at once: 1,8,32.
-    #[arg(long, value_delimiter = ',', default_value = "1")]
+    #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) batch: Vec<u32>,
     /// Rounds, of ceiling, engine and ceiling each.
     #[arg(short = 'r', long, default_value_t = 9)]

@@ -28,6 +28,14 @@ pub enum Failure {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file could not be made.
+    #[error("{what}: cannot be made: {source}")]
+    Create {
+        /// The file.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A reference that cannot be read.
     #[error("{what}: {why}")]
     Reference {
@@ -70,6 +78,7 @@ impl Failure {
         match self {
             Failure::Library(error) => error.exit_code().code(),
             Failure::Io { .. } => ExitCode::Io.code(),
+            Failure::Create { .. } => ExitCode::CannotCreate.code(),
             Failure::Read { source, .. } => read_exit_code(source).code(),
             Failure::Reference { .. } | Failure::Trace { .. } => ExitCode::Data.code(),
             Failure::Check(_) => 1,
@@ -93,6 +102,9 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { ExitCode::Usage.code() } else { 0 };
         }
     };
+    if let Err(error) = crate::checkpoint::report_lost_pages() {
+        eprintln!("note: a file that is lost while it is mapped ends the process without a word: {error}");
+    }
     let done = match cli.command {
         Command::Run(args) => trace::record(&args.tracing, |trace| run::run(&args, trace)),
         Command::Generate(args) => trace::record(&args.tracing, |trace| generate::generate(&args, trace)),

@@ -98,7 +98,7 @@ fn compare(engine: &Engine, case: &Case, tolerance: f32) -> Result<Found, Failur
     for output in engine.submit(generation) {
         match output {
             Output::Prompt { position, logits } => row(position as usize, &logits),
-            Output::Token { token, logits } => {
+            Output::Token { token, logits, .. } => {
                 // The first token is drawn from the last row of the prompt.
                 if let Some(logits) = logits.filter(|_| tokens.is_empty()) {
                     row(case.prompt.len() - 1, &logits);

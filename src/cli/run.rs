@@ -38,15 +38,15 @@ struct Tally {
 /// Runs a job.
 pub(super) fn run(args: &args::Run, trace: &Trace) -> Result<(), Failure> {
     let engine = args.deploy.builder()?.trace(trace).build()?;
-    engine.defaults().notes.iter().for_each(|note| eprintln!("note: {note}"));
-    engine.plan().data().settings.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let mut parser = LineParser::new(engine.plan().data().vocabulary);
     let found = scan(&args.job, args.strict.then_some(&mut parser)).map_err(Error::from)?;
     if found.lines == 0 {
         eprintln!("note: {} has no lines", args.job.display());
     }
     let input = File::open(&args.job).map_err(Failure::io(args.job.display()))?;
-    let output = File::create(&args.output).map_err(Failure::io(args.output.display()))?;
+    let create = |source| Failure::Create { what: args.output.display().to_string(), source };
+    let output = File::create(&args.output).map_err(create)?;
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
     // A second signal ends at once.
@@ -183,7 +183,7 @@ impl<'e> Job<'e> {
         let mut record = vec![];
         let (mut choices, mut generated) = (vec![], 0);
         for (index, stream) in streams.into_iter().enumerate() {
-            match self.choice(index as u32, stream)? {
+            match self.choice(index as u32, stream) {
                 Ok(choice) => {
                     generated += choice.token_ids.len() as u64;
                     choices.push(choice);
@@ -210,25 +210,23 @@ impl<'e> Job<'e> {
     }
 
     /// One continuation, or why there is none.
-    fn choice(&self, index: u32, stream: Stream<'e>) -> Result<Result<Choice, String>, Failure> {
-        let (mut token_ids, mut finish_reason) = (vec![], FinishReason::Error);
+    fn choice(&self, index: u32, stream: Stream<'e>) -> Result<Choice, String> {
+        let (mut token_ids, mut spoken, mut finish_reason) = (vec![], String::new(), FinishReason::Error);
         for output in stream {
             match output {
                 Output::Prompt { .. } => {}
-                Output::Token { token, .. } => token_ids.push(token),
+                Output::Token { token, text, .. } => {
+                    token_ids.push(token);
+                    spoken.push_str(&text);
+                }
                 Output::Ended(Ended::Stop { .. }) => finish_reason = FinishReason::Stop,
                 Output::Ended(Ended::Length) => finish_reason = FinishReason::Length,
                 Output::Ended(Ended::Cancelled) => finish_reason = FinishReason::Abort,
-                Output::Ended(Ended::Failed(why)) => return Ok(Err(why)),
+                Output::Ended(Ended::Failed(why)) => return Err(why),
             }
         }
-        let spoken = match finish_reason {
-            FinishReason::Stop => &token_ids[..token_ids.len().saturating_sub(1)],
-            FinishReason::Length | FinishReason::Abort | FinishReason::Error => &token_ids[..],
-        };
-        let decode = |tokenizer: &crate::text::Tokenizer| tokenizer.decode(spoken);
-        let text = self.engine.tokenizer().map(decode).transpose().map_err(Error::from)?;
-        Ok(Ok(Choice { index, text, token_ids, finish_reason, logprobs: () }))
+        let text = self.engine.tokenizer().map(|_| spoken);
+        Ok(Choice { index, text, token_ids, finish_reason, logprobs: () })
     }
 }
 

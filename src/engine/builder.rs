@@ -1,13 +1,16 @@
 //! Builds an engine: architecture, plan, weights, actors, lanes.
 
 use super::conductor::{Conductor, Signal};
+use super::detokenizer::{Bulletin, Detokenizer};
 use super::{Engine, EngineError, devices};
-use crate::checkpoint::{Checkpoint, DummyRows, TensorRows};
+use crate::checkpoint::{Checkpoint, DummyRows, TensorRows, remote_code};
 use crate::error::Error;
 use crate::text::Tokenizer;
 use actix::Actor as _;
+use actors::dispatcher::Dispatcher;
 use actors::lane::{Lane, LaneHandle, LaneSpec};
-use actors::port::Bell;
+use actors::port::{Bell, channel};
+use actors::stage::{Input, Output as StageOutput};
 use actors::trace::Trace;
 use actors::wiring::{Fittings, Wiring, wire};
 use graph::DType;
@@ -23,6 +26,8 @@ use tracing::info_span;
 const TRACE_RECORDS: usize = 1 << 16;
 /// How long a lane polls before it sleeps, where it has a core of its own.
 const SPIN: Duration = Duration::from_micros(50);
+/// Bulletins between the conductor and the detokeniser: one written, one read, two on their way.
+const BULLETINS: usize = 4;
 /// Orders that wait for the conductor.
 const ORDERS: usize = 256;
 
@@ -195,6 +200,7 @@ impl EngineBuilder {
             cache_dtype: self.cache_dtype.unwrap_or(auto),
         };
         let plan = compile(model, &deployment).map_err(EngineError::Plan)?;
+        devices::threads_each(plan.data().devices.len(), self.threads)?;
         Ok((architecture, plan))
     }
 
@@ -205,13 +211,17 @@ impl EngineBuilder {
     pub fn build(self) -> Result<Engine, Error> {
         let _span = info_span!("engine build").entered();
         let (architecture, plan) = self.plan()?;
+        let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
         let vocabulary = architecture.model.vocabulary();
         let tokenizer = self.checkpoint.tokenizer()?;
         if let Some(tokenizer) = &tokenizer {
             tokenizer.check_rows(vocabulary)?;
         }
         let defaults = self.checkpoint.generation_defaults(vocabulary)?;
-        let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
+        let said = defaults.notes.iter().map(ToString::to_string);
+        let code = remote_code(self.checkpoint.config()).map(|note| note.to_string());
+        let notes = code.into_iter().chain(architecture.notes).chain(said);
+        let notes = notes.chain(plan.data().settings.notes.iter().cloned()).collect();
         let executors = self.executors(&plan, &teams)?;
         let trace = self.trace.clone().unwrap_or_default();
         let fittings = Fittings {
@@ -221,21 +231,25 @@ impl EngineBuilder {
             prefix_caching: self.prefix_caching,
             max_waiting: 2 * plan.data().settings.max_num_seqs,
             trace: &trace,
+            trace_records: TRACE_RECORDS,
         };
         let Wiring { lanes, dispatcher } = wire(&plan, fittings);
-        let control = Control::start(dispatcher)?;
-        let mut handles = vec![];
+        let (outbox, mut inboxes) = channel((0..BULLETINS).map(|_| Bulletin::default()).collect(), 1);
+        let track = trace.track("text", "detokenizer");
+        let edge = trace.edge("tokens", dispatcher.track(), track);
+        let control = Control::start(dispatcher, StageOutput { outbox, edges: vec![edge] })?;
+        let bulletins = Input { inbox: inboxes.remove(0), edge };
+        let back = (control.orders.clone(), control.bell.clone());
+        let detokenizer = Detokenizer::new(track, tokenizer.clone(), bulletins, back);
+        let text = lane("text".into(), Duration::ZERO, &trace, &control.addr);
+        let mut handles = vec![Lane::spawn(text, vec![Box::new(detokenizer)]).map_err(EngineError::Thread)?];
         for ((actors, device), team) in lanes.into_iter().zip(&plan.data().devices).zip(&teams) {
-            let addr = control.addr.clone();
             let team = team.clone();
+            let spin = if spin { SPIN } else { Duration::ZERO };
             let spec = LaneSpec {
-                name: device.name.clone(),
                 // A core that is not ours to use is no reason to stop: the lane runs where it may.
                 prepare: Some(Box::new(move || drop(team.pin_caller()))),
-                spin: if spin { SPIN } else { Duration::ZERO },
-                recorder: trace.recorder(TRACE_RECORDS),
-                // A mailbox that is full is full of signals that make the conductor find the pipeline closed.
-                on_down: Box::new(move |down| drop(addr.try_send(Signal::Down(down)))),
+                ..lane(device.name.clone(), spin, &trace, &control.addr)
             };
             handles.push(Lane::spawn(spec, actors).map_err(EngineError::Thread)?);
         }
@@ -243,7 +257,7 @@ impl EngineBuilder {
             self.checkpoint.dir().display().to_string(),
             plan,
             tokenizer,
-            defaults,
+            (defaults, notes),
             (control, handles),
             trace,
         ))
@@ -299,6 +313,19 @@ impl RowSource for DummyRows {
     }
 }
 
+/// A lane whose faults the conductor hears of.
+fn lane(name: String, spin: Duration, trace: &Trace, conductor: &actix::Addr<Conductor>) -> LaneSpec {
+    let conductor = conductor.clone();
+    LaneSpec {
+        name,
+        prepare: None,
+        spin,
+        recorder: trace.recorder(TRACE_RECORDS),
+        // A mailbox that is full is full of signals that make the conductor find the pipeline closed.
+        on_down: Box::new(move |down| drop(conductor.try_send(Signal::Down(down)))),
+    }
+}
+
 /// The control thread of an engine.
 pub(super) struct Control {
     pub(super) addr: actix::Addr<Conductor>,
@@ -308,7 +335,7 @@ pub(super) struct Control {
 }
 
 impl Control {
-    fn start(dispatcher: actors::dispatcher::Dispatcher) -> Result<Self, EngineError> {
+    fn start(dispatcher: Dispatcher, bulletins: StageOutput<Bulletin>) -> Result<Self, EngineError> {
         let (orders, receiver) = crossbeam::channel::bounded(ORDERS);
         let (hand, taken) = crossbeam::channel::bounded(1);
         let target: Arc<OnceLock<actix::Addr<Conductor>>> = Arc::default();
@@ -323,7 +350,7 @@ impl Control {
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             let system = actix::System::new();
             system.block_on(async {
-                let addr = Conductor::new(dispatcher, receiver, own).start();
+                let addr = Conductor::new(dispatcher, receiver, own, bulletins).start();
                 let _ = target.set(addr.clone());
                 let _ = hand.send(addr);
             });

@@ -5,6 +5,7 @@ use super::seat::Seat;
 use crate::port::Bell;
 use crate::trace::{Recorder, Wait};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use kernels::STACK_BYTES;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -132,7 +133,7 @@ impl Lane {
             gauge: gauge.clone(),
             stop: stop.clone(),
         };
-        let thread = Builder::new().name(name).spawn(move || {
+        let thread = Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             if let Some(prepare) = prepare {
                 prepare();
             }

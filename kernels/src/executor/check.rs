@@ -1,28 +1,10 @@
-//! What a program, a step and its buffers must hold before anything is computed.
+//! What a program must hold before an executor is made of it.
 
 use super::{Limits, PORTS_MAX};
+use crate::catalogue::{self, name};
 use crate::error::KernelError;
-use crate::memory::Memory;
-use crate::step::Step;
 use crate::weights::Weight;
 use graph::plan::{Call, Operand, Place, Program, RowSet, WeightId, WeightUse};
-
-/// The name of a call's op.
-fn name(call: &Call) -> &'static str {
-    match call {
-        Call::Gather { .. } => "gather",
-        Call::Contract { .. } => "contract",
-        Call::Bias { .. } => "bias",
-        Call::RmsNorm { .. } => "rms_norm",
-        Call::AddRmsNorm { .. } => "add_rms_norm",
-        Call::Rope { .. } => "rope",
-        Call::Attend { .. } => "attend",
-        Call::Gated { .. } => "gated",
-        Call::Unary { .. } => "unary",
-        Call::Binary { .. } => "binary",
-        Call::SampledRows { .. } => "sampled_rows",
-    }
-}
 
 /// Operands read, operands written, and whether a written one may be a read one.
 fn operands(call: &Call) -> (Vec<Operand>, Vec<Operand>, bool) {
@@ -73,6 +55,7 @@ pub(super) fn program(program: &Program, weights: &[Weight], limits: Limits) -> 
         at.operands(&mut faults);
         at.weights(&mut faults);
         at.widths(&mut faults);
+        at.row_sets(&mut faults);
     }
     faults
 }
@@ -96,7 +79,7 @@ impl At<'_> {
         for operand in reads.iter().chain(&writes) {
             match operand.place {
                 Place::Scratch(at) => {
-                    let end = at + largest(operand, self.limits);
+                    let end = at.saturating_add(largest(operand, self.limits));
                     if end > self.program.scratch_bytes || at % 64 != 0 {
                         faults.push(self.shape("bytes of scratch", end, self.program.scratch_bytes));
                     }
@@ -124,7 +107,7 @@ impl At<'_> {
     fn overlap(&self, a: &Operand, b: &Operand) -> bool {
         match (a.place, b.place) {
             (Place::Scratch(x), Place::Scratch(y)) => {
-                x < y + largest(b, self.limits) && y < x + largest(a, self.limits)
+                x < y.saturating_add(largest(b, self.limits)) && y < x.saturating_add(largest(a, self.limits))
             }
             (x, y) => x == y,
         }
@@ -141,6 +124,9 @@ impl At<'_> {
             if !uses.contains(&spec.used) {
                 faults.push(KernelError::WrongUse { call, op, name: spec.name.clone() });
             }
+            if let Err(missing) = catalogue::supports(self.call, spec.dtype) {
+                faults.push(missing);
+            }
             if n != 0 && spec.n != n {
                 faults.push(self.shape("outputs of the weight", n.into(), spec.n.into()));
             }
@@ -155,8 +141,40 @@ impl At<'_> {
         self.weights.get(w.0 as usize).map_or(1, |weight| weight.spec().n.max(1))
     }
 
+    /// All operands of a call have the same rows, but for those that sampling leaves.
+    fn row_sets(&self, faults: &mut Vec<KernelError>) {
+        let (reads, writes, _) = operands(self.call);
+        let sampling = matches!(self.call, Call::SampledRows { .. });
+        let stepwise = matches!(self.call, Call::Gather { .. } | Call::Rope { .. } | Call::Attend { .. });
+        let first = if sampling || stepwise {
+            RowSet::All
+        } else {
+            reads.iter().chain(&writes).next().map_or(RowSet::All, |o| o.rows)
+        };
+        let results = if sampling { RowSet::Sampled } else { first };
+        if reads.iter().any(|o| o.rows != first) || writes.iter().any(|o| o.rows != results) {
+            let what = "operands have the rows of different sets";
+            faults.push(KernelError::Alias { call: self.number, op: name(self.call), what });
+        }
+    }
+
     /// Widths that one call's operands must have in common.
     fn widths(&self, faults: &mut Vec<KernelError>) {
+        let zero = match self.call {
+            Call::Rope { head_dim, .. } => *head_dim == 0,
+            Call::Attend { kv_heads, group, head_dim, .. } => *kv_heads == 0 || *group == 0 || *head_dim == 0,
+            Call::Gather { y, .. } => y.width == 0,
+            Call::Contract { x, .. } | Call::Bias { x, .. } | Call::RmsNorm { x, .. } | Call::Unary { x, .. } => {
+                x.width == 0
+            }
+            Call::AddRmsNorm { y, .. }
+            | Call::Gated { y, .. }
+            | Call::Binary { y, .. }
+            | Call::SampledRows { y, .. } => y.width == 0,
+        };
+        if zero {
+            faults.push(self.shape("heads and widths, at least", 1, 0));
+        }
         let mut same = |what, wanted: u32, got: u32| {
             if wanted != got {
                 faults.push(self.shape(what, wanted.into(), got.into()));
@@ -178,9 +196,9 @@ impl At<'_> {
                 same("dims turned beyond a head", 0, rope.dims.saturating_sub(*head_dim));
             }
             Call::Attend { q, k, v, y, cache, kv_heads, group, head_dim, .. } => {
-                same("width of the keys", kv_heads * head_dim, k.width);
-                same("width of the values", kv_heads * head_dim, v.width);
-                same("width of the queries", kv_heads * group * head_dim, q.width);
+                same("width of the keys", kv_heads.saturating_mul(*head_dim), k.width);
+                same("width of the values", kv_heads.saturating_mul(*head_dim), v.width);
+                same("width of the queries", k.width.saturating_mul(*group), q.width);
                 same("width of the result", q.width, y.width);
                 let spec = self.program.caches.get(*cache as usize);
                 same("heads of the cache", *kv_heads, spec.map_or(0, |c| c.kv_heads));
@@ -194,87 +212,5 @@ impl At<'_> {
                 same("width of the result", x.width, y.width);
             }
         }
-    }
-}
-
-/// Holds a step against the limits and against itself.
-pub(super) fn step(step: &Step, limits: Limits, page_rows: u32) -> Result<(), KernelError> {
-    let beyond = |what, limit: u64, got: u64| Err(KernelError::Step { step: step.id, what, limit, got });
-    if step.rows > limits.rows_max {
-        return beyond("rows", limits.rows_max.into(), step.rows.into());
-    }
-    if step.sampled.len() > limits.sampled_max as usize {
-        return beyond("sampled rows", limits.sampled_max.into(), step.sampled.len() as u64);
-    }
-    if let Some(&row) = step.sampled.iter().find(|&&row| row >= step.rows) {
-        return beyond("a sampled row", u64::from(step.rows.saturating_sub(1)), row.into());
-    }
-    let mut next = 0;
-    for span in &step.spans {
-        if span.first_row != next {
-            return beyond("the first row of a span", next.into(), span.first_row.into());
-        }
-        next += span.rows;
-        let (held, needed) =
-            (u64::from(span.pages) * u64::from(page_rows), u64::from(span.start) + u64::from(span.rows));
-        if needed > held {
-            return beyond("positions of a span on its pages", held, needed);
-        }
-        let pages = u64::from(span.first_page) + u64::from(span.pages);
-        if pages > step.pages.len() as u64 {
-            return beyond("pages of a span", step.pages.len() as u64, pages);
-        }
-        if let Some(&page) = step.pages_of(span).iter().find(|&&page| page >= limits.pages) {
-            return beyond("a page", u64::from(limits.pages.saturating_sub(1)), page.into());
-        }
-    }
-    if next != step.rows { beyond("rows of all spans", step.rows.into(), next.into()) } else { Ok(()) }
-}
-
-/// Holds the buffers of a step against the operands that lie in them.
-pub(super) fn buffers(
-    program: &Program,
-    step: &Step,
-    inputs: &[&Memory],
-    outputs: &[&mut Memory],
-) -> Result<(), KernelError> {
-    let mut result = Ok(());
-    for call in &program.calls {
-        visit(call, &mut |operand| {
-            let rows = match operand.rows {
-                RowSet::All => u64::from(step.rows),
-                RowSet::Sampled => step.sampled.len() as u64,
-            };
-            let wanted = rows * u64::from(operand.width) * 4;
-            let (what, index, got) = match operand.place {
-                Place::Input(port) => ("input", port as usize, inputs.get(port as usize).map(|m| m.len())),
-                Place::Output(port) => ("output", port as usize, outputs.get(port as usize).map(|m| m.len())),
-                Place::Scratch(_) => return,
-            };
-            let fits = got.is_some_and(|got| got as u64 >= wanted);
-            if !fits && result.is_ok() {
-                result = Err(KernelError::Buffer { step: step.id, what, index, wanted, got: got.unwrap_or(0) as u64 });
-            }
-        });
-    }
-    result
-}
-
-/// Every operand of a call, without allocating.
-fn visit(call: &Call, f: &mut dyn FnMut(&Operand)) {
-    match call {
-        Call::Gather { ids, y, .. } => [ids, y].into_iter().for_each(f),
-        Call::Contract { x, parts } => {
-            f(x);
-            parts.iter().for_each(|part| f(&part.1));
-        }
-        Call::Bias { x, .. } | Call::Rope { x, .. } => f(x),
-        Call::RmsNorm { x, y, .. } | Call::Unary { x, y, .. } | Call::SampledRows { x, y } => {
-            [x, y].into_iter().for_each(f);
-        }
-        Call::AddRmsNorm { a, b, sum, y, .. } => [a, b, sum, y].into_iter().for_each(f),
-        Call::Attend { q, k, v, y, .. } => [q, k, v, y].into_iter().for_each(f),
-        Call::Gated { gate, up, y, .. } => [gate, up, y].into_iter().for_each(f),
-        Call::Binary { a, b, y, .. } => [a, b, y].into_iter().for_each(f),
     }
 }

@@ -3,7 +3,10 @@
 //! Invariants: every operand of every call was checked against the program's memory when the executor was made, and against the
 //! buffers of a step before its first call; nothing is allocated in [`Executor::run`].
 
+mod admit;
 mod check;
+#[cfg(test)]
+mod tests;
 
 use crate::cache::Cache;
 use crate::error::KernelError;
@@ -79,7 +82,7 @@ impl Bases {
             Place::Scratch(at) => unsafe { self.scratch.byte_add(at as usize) },
         };
         let len = self.rows(operand) * operand.width as usize;
-        // SAFETY: check::buffers (ports) and check::program (scratch) hold the length against the memory, which outlives the
+        // SAFETY: admit::buffers (ports) and check::program (scratch) hold the length against the memory, which outlives the
         // step; check::program refuses calls that write an input.
         unsafe { Slab::from_raw(start, len) }
     }
@@ -176,8 +179,22 @@ impl Executor {
     /// # Errors
     /// A step beyond the limits, or a buffer too small for it. Then nothing has been computed.
     pub fn run(&mut self, step: &Step, inputs: &[&Memory], outputs: &mut [&mut Memory]) -> Result<(), KernelError> {
-        check::step(step, self.limits, PAGE_ROWS)?;
-        check::buffers(&self.program, step, inputs, outputs)?;
+        self.run_observed(step, inputs, outputs, &mut |_| {})
+    }
+
+    /// As [`Executor::run`]; tells the number of each call when it is done.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn run_observed(
+        &mut self,
+        step: &Step,
+        inputs: &[&Memory],
+        outputs: &mut [&mut Memory],
+        observer: &mut dyn FnMut(usize),
+    ) -> Result<(), KernelError> {
+        admit::step(step, self.limits, PAGE_ROWS)?;
+        admit::buffers(&self.program, step, inputs, outputs)?;
         let mut bases = Bases {
             inputs: [std::ptr::null(); PORTS_MAX],
             outputs: [std::ptr::null_mut(); PORTS_MAX],
@@ -199,7 +216,10 @@ impl Executor {
             attend_room: &mut self.attend_room,
             angles: &self.angles,
         };
-        self.program.calls.iter().for_each(|call| run.call(call));
+        for (number, call) in self.program.calls.iter().enumerate() {
+            run.call(call);
+            observer(number);
+        }
         Ok(())
     }
 }
@@ -255,7 +275,7 @@ impl Run<'_> {
                 let heads = Heads { kv_heads, group, head_dim, scale: *scale };
                 let operands = Operands { q: bases.slab(q), k: bases.slab(k), v: bases.slab(v), y: bases.slab(y) };
                 let cache = &mut self.caches[*cache as usize];
-                // SAFETY: as above; check::step held the pages against the cache.
+                // SAFETY: as above; admit::step held the pages against the cache.
                 unsafe { ops::attend::run(workers, step, heads, operands, cache, self.attend_room) }
             }
             Call::Gated { gate, up, f, y } => {

@@ -22,6 +22,7 @@ impl Avx2 {
 /// Runs a kernel compiled for AVX2.
 pub(super) fn run<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
     #[target_feature(enable = "avx2,fma,f16c")]
+    #[inline(never)]
     fn compiled<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
         kernel.run(simd)
     }
@@ -135,5 +136,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch(self, at: *const u8) {
         proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
+    }
+
+    #[inline(always)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        run(self, kernel)
     }
 }

@@ -96,6 +96,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn widen_high(self, from: &[u32; 8]) -> Self::V;
     /// Asks for the cache line at an address; any address will do.
     fn prefetch(self, at: *const u8);
+    /// Runs a kernel as a function of its own. What many kernels share is compiled once, not once in each of them.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
     /// The lanes as an array.
     #[inline(always)]
     fn lanes(self, value: Self::V) -> [f32; 8] {

@@ -1,6 +1,6 @@
 //! Eight lanes as an array: for machines without AVX2, and to hold the fast path against.
 
-use super::Simd;
+use super::{Kernel, Simd};
 use half::{bf16, f16};
 
 /// Plain Rust.
@@ -107,4 +107,9 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn prefetch(self, _at: *const u8) {}
+
+    #[inline(never)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
 }

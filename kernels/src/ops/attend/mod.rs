@@ -12,9 +12,11 @@
 mod cpu;
 #[cfg(test)]
 mod reference;
+mod scores;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod values;
 
 pub(crate) use cpu::{Heads, Operands, Room, run};
 

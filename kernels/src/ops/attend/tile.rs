@@ -2,25 +2,27 @@
 
 use super::BLOCK;
 use super::cpu::Attention;
+use super::scores::{Softmax, scores};
+use super::values::{merge, tail, values};
 use crate::cache::PAGE;
-use crate::isa::{Simd, math, sum_lanes};
-use crate::panel::{Ahead, BLOCK_ROWS, Blocks, Format, LANES, Sums, load_sums, store_sums, sweep};
+use crate::isa::{Kernel, Simd};
+use crate::panel::{BLOCK_ROWS, Blocks, Format, LANES};
 
 /// A thread's memory, laid out for one item.
 pub(super) struct Desk<'a> {
     /// Queries, times the scale, in tiles of `[dim][query of the tile]`.
-    q: &'a mut [f32],
+    pub(super) q: &'a mut [f32],
     /// Running o of each query.
-    o: &'a mut [f32],
+    pub(super) o: &'a mut [f32],
     /// Running m and l of each query.
-    m: &'a mut [f32],
-    l: &'a mut [f32],
+    pub(super) m: &'a mut [f32],
+    pub(super) l: &'a mut [f32],
     /// Scores of a tile, `[query][position]`, then their exponentials.
-    scores: &'a mut [[f32; BLOCK]],
+    pub(super) scores: &'a mut [[f32; BLOCK]],
     /// The exponentials again, `[position][query]`.
-    weights: &'a mut [f32],
+    pub(super) weights: &'a mut [f32],
     /// o of a tile over one block.
-    block: &'a mut [f32],
+    pub(super) block: &'a mut [f32],
 }
 
 impl<'a> Desk<'a> {
@@ -42,6 +44,27 @@ impl<'a> Desk<'a> {
     }
 }
 
+/// Consecutive queries of an item that are computed together, against one block.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub(super) block: usize,
+    pub(super) first: usize,
+    pub(super) rows: usize,
+    /// The item's only tile streams its pages from memory; several find them in the cache.
+    pub(super) alone: bool,
+}
+
+impl Tile {
+    /// Panels at a time: as many chains as there are registers for.
+    fn panels(self) -> usize {
+        match self.rows {
+            1 => 4,
+            2 => 2,
+            _ => 1,
+        }
+    }
+}
+
 /// Attends with all queries of the item.
 #[inline(always)]
 pub(super) fn attend<S: Simd, F: Format>(s: S, mut task: Attention<'_>) {
@@ -51,23 +74,10 @@ pub(super) fn attend<S: Simd, F: Format>(s: S, mut task: Attention<'_>) {
     for block in 0..=last / BLOCK {
         for number in 0..tiles.count {
             let (first, rows) = tiles.at(number);
-            // A single tile streams its pages from memory; several find them in the cache.
-            match (rows, tiles.count) {
-                (1, 1) => tile::<S, F, 1, 4, true>(s, &mut task, block, first),
-                (2, 1) => tile::<S, F, 2, 2, true>(s, &mut task, block, first),
-                (3, 1) => tile::<S, F, 3, 1, true>(s, &mut task, block, first),
-                (4, 1) => tile::<S, F, 4, 1, true>(s, &mut task, block, first),
-                (5, 1) => tile::<S, F, 5, 1, true>(s, &mut task, block, first),
-                (6, 1) => tile::<S, F, 6, 1, true>(s, &mut task, block, first),
-                (3, _) => tile::<S, F, 3, 1, false>(s, &mut task, block, first),
-                (4, _) => tile::<S, F, 4, 1, false>(s, &mut task, block, first),
-                (5, _) => tile::<S, F, 5, 1, false>(s, &mut task, block, first),
-                (6, _) => tile::<S, F, 6, 1, false>(s, &mut task, block, first),
-                (other, _) => unreachable!("even tiles have three to six queries, not {other}"),
-            }
+            tile::<S, F>(s, &mut task, Tile { block, first, rows, alone: tiles.count == 1 });
         }
     }
-    finish(s, &task);
+    s.call(Finish(&task));
 }
 
 /// Where a query's elements are in q and y.
@@ -95,231 +105,75 @@ fn pack(task: &mut Attention<'_>, tiles: Blocks) {
     }
 }
 
-/// R queries, from `first` on, against one block. NP: panels at a time. STREAM: pages come from memory, so prefetch.
+/// One tile against its block.
 #[inline(always)]
-fn tile<S: Simd, F: Format, const R: usize, const NP: usize, const STREAM: bool>(
-    s: S,
-    task: &mut Attention<'_>,
-    block: usize,
-    first: usize,
-) {
-    let group = task.heads.group;
-    let seen = |r: usize| (task.position + (first + r) / group + 1).saturating_sub(block * BLOCK).min(BLOCK);
-    let visible: [usize; R] = std::array::from_fn(seen);
+fn tile<S: Simd, F: Format>(s: S, task: &mut Attention<'_>, tile: Tile) {
+    let Tile { block, first, rows, .. } = tile;
+    let mut visible = [0; BLOCK_ROWS];
+    for (r, visible) in visible[..rows].iter_mut().enumerate() {
+        let seen = task.position + (first + r) / task.heads.group + 1;
+        *visible = seen.saturating_sub(block * BLOCK).min(BLOCK);
+    }
     // Rows of a tile ascend, so its last query sees most and its first one least.
-    let (least, most) = (visible[0], visible[R - 1]);
+    let (least, most) = (visible[0], visible[rows - 1]);
     if most == 0 {
         return;
     }
     let pages = &task.pages[block * (BLOCK / PAGE)..][..most.div_ceil(PAGE)];
-    let mut page = 0;
-    while page + NP <= pages.len() {
-        scores::<S, F, R, NP, STREAM>(s, task, pages, page, first);
-        page += NP;
-    }
-    while page < pages.len() {
-        scores::<S, F, R, 1, STREAM>(s, task, pages, page, first);
-        page += 1;
-    }
-    let mut found = [(0.0, 0.0); R];
-    for r in 0..R {
-        if visible[r] > 0 {
-            found[r] = softmax(s, &mut task.desk.scores[r], visible[r]);
-        }
+    by_panels(tile.panels(), pages.len(), |page, count| scores::<S, F>(s, task, tile, pages, page, count));
+    let mut found = [(0.0, 0.0); BLOCK_ROWS];
+    for r in (0..rows).filter(|&r| visible[r] > 0) {
+        found[r] = s.call(Softmax { scores: &mut task.desk.scores[r], visible: visible[r] });
     }
     let full = least / PAGE;
-    for r in 0..R {
-        for (to, from) in task.desk.weights[r..].iter_mut().step_by(R).zip(&task.desk.scores[r][..full * PAGE]) {
+    for r in 0..rows {
+        for (to, from) in task.desk.weights[r..].iter_mut().step_by(rows).zip(&task.desk.scores[r][..full * PAGE]) {
             *to = *from;
         }
     }
     let panels = task.cache.dims / LANES;
-    let mut panel = 0;
-    while panel + NP <= panels {
-        values::<S, F, R, NP, STREAM>(s, task, &pages[..full], panel);
-        panel += NP;
-    }
-    while panel < panels {
-        values::<S, F, R, 1, STREAM>(s, task, &pages[..full], panel);
-        panel += 1;
-    }
-    for r in 0..R {
-        if visible[r] > 0 {
-            tail::<S, F>(s, task, pages, r, full * PAGE..visible[r]);
-            merge(s, task, block, (first + r, r), found[r]);
-        }
+    by_panels(tile.panels(), panels, |panel, count| values::<S, F>(s, task, tile, &pages[..full], panel, count));
+    for r in (0..rows).filter(|&r| visible[r] > 0) {
+        tail::<S, F>(s, task, pages, r, full * PAGE..visible[r]);
+        merge(s, task, block, (first + r, r), found[r]);
     }
 }
 
-/// Cache lines of a line of pages that are prefetched.
+/// Calls `f(first, count)` for all panels: `wide` at a time, then one by one.
 #[inline(always)]
-fn touched<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool>(
-    s: S,
-    lines: [&[F::Line]; P],
-    x: &[f32],
-    sums: Sums<S::V, R, P>,
-    next: [*const F::Line; P],
-) -> Sums<S::V, R, P> {
-    let ahead = Ahead { from: next.map(|next| next.cast()), step: size_of::<F::Line>() };
-    if !STREAM {
-        sweep::<S, F, R, P, 0>(s, lines, x, sums, Ahead::NOTHING)
-    } else if size_of::<F::Line>() > 64 {
-        sweep::<S, F, R, P, 2>(s, lines, x, sums, ahead)
-    } else {
-        sweep::<S, F, R, P, 1>(s, lines, x, sums, ahead)
+pub(super) fn by_panels(wide: usize, panels: usize, mut f: impl FnMut(usize, usize)) {
+    let mut panel = 0;
+    while panel < panels {
+        let count = if panel + wide <= panels { wide } else { 1 };
+        f(panel, count);
+        panel += count;
     }
 }
 
 /// Keys and values of a page.
 #[inline(always)]
-fn lines<'a, F: Format>(task: &Attention<'a>, page: u32) -> (&'a [F::Line], &'a [F::Line]) {
+pub(super) fn lines<'a, F: Format>(task: &Attention<'a>, page: u32) -> (&'a [F::Line], &'a [F::Line]) {
     // SAFETY: all rows were appended before the team began to attend.
     unsafe { task.cache.read::<F>(page, task.head) }
 }
 
-/// Scores of R queries with P pages from `page` on.
-#[inline(always)]
-fn scores<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool>(
-    s: S,
-    task: &mut Attention<'_>,
-    pages: &[u32],
-    page: usize,
-    first: usize,
-) {
-    let keys: [&[F::Line]; P] = std::array::from_fn(|p| lines::<F>(task, pages[page + p]).0);
-    // The pages that follow, or the first values.
-    let next = std::array::from_fn(|p| match pages.get(page + P + p) {
-        Some(&page) => lines::<F>(task, page).0.as_ptr(),
-        None => lines::<F>(task, pages[p.min(pages.len() - 1)]).1.as_ptr(),
-    });
-    let q = &task.desk.q[first * task.heads.head_dim..][..R * task.heads.head_dim];
-    let sums = touched::<S, F, R, P, STREAM>(s, keys, q, [[[s.zero(); 2]; P]; R], next);
-    for (sums, scores) in sums.into_iter().zip(task.desk.scores.iter_mut()) {
-        for (sums, to) in sums.into_iter().zip(scores[page * PAGE..].as_chunks_mut::<PAGE>().0) {
-            store_sums(s, sums, to);
-        }
-    }
-}
-
-/// Turns the first `visible` scores into e^(s - m); what lies behind them up to a whole vector becomes zero. Returns m and l.
-#[inline(always)]
-fn softmax<S: Simd>(s: S, scores: &mut [f32; BLOCK], visible: usize) -> (f32, f32) {
-    scores[visible..visible.next_multiple_of(8)].fill(f32::NEG_INFINITY);
-    let (vectors, _) = scores[..visible.next_multiple_of(8)].as_chunks_mut::<8>();
-    let mut m = s.splat(f32::NEG_INFINITY);
-    for vector in vectors.iter() {
-        m = s.max(m, s.load(vector));
-    }
-    let m = s.lanes(m).into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let mut l = s.zero();
-    for vector in vectors {
-        let e = math::exp(s, s.sub(s.load(vector), s.splat(m)));
-        s.store(e, vector);
-        l = s.add(l, e);
-    }
-    (m, sum_lanes(s.lanes(l)))
-}
-
-/// o over the pages that all R queries see whole, for P panels of dims.
-#[inline(always)]
-fn values<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool>(
-    s: S,
-    task: &mut Attention<'_>,
-    pages: &[u32],
-    panel: usize,
-) {
-    const LINES: usize = PAGE / 2;
-    let at = |page: u32, panel: usize| &lines::<F>(task, page).1[panel * LINES..][..LINES];
-    let mut sums = [[[s.zero(); 2]; P]; R];
-    for (i, &page) in pages.iter().enumerate() {
-        let next = match pages.get(i + 1) {
-            Some(&next) => std::array::from_fn(|p| at(next, panel + p).as_ptr()),
-            // The first page's next panels; past the last panel the addresses are merely useless.
-            None => std::array::from_fn(|p| at(pages[0], panel + p).as_ptr().wrapping_add(P * LINES)),
-        };
-        let weights = &task.desk.weights[i * PAGE * R..][..PAGE * R];
-        sums = touched::<S, F, R, P, STREAM>(s, std::array::from_fn(|p| at(page, panel + p)), weights, sums, next);
-    }
-    for (sums, block) in sums.into_iter().zip(task.desk.block.chunks_exact_mut(task.cache.dims)) {
-        for (sums, to) in sums.into_iter().zip(block[panel * LANES..].as_chunks_mut::<LANES>().0) {
-            store_sums(s, sums, to);
-        }
-    }
-}
-
-/// Adds the positions that not all queries of the tile see, for query `r` alone, four panels of dims at a time.
-#[inline(always)]
-fn tail<S: Simd, F: Format>(s: S, task: &mut Attention<'_>, pages: &[u32], r: usize, range: std::ops::Range<usize>) {
-    let panels = task.cache.dims / LANES;
-    for from in range.clone().step_by(PAGE) {
-        let to = range.end.min(from + PAGE);
-        let values = lines::<F>(task, pages[from / PAGE]).1;
-        let mut panel = 0;
-        while panel + 4 <= panels {
-            tail_page::<S, F, 4>(s, task, values, (r, panel), from..to);
-            panel += 4;
-        }
-        while panel < panels {
-            tail_page::<S, F, 1>(s, task, values, (r, panel), from..to);
-            panel += 1;
-        }
-    }
-}
-
-#[inline(always)]
-fn tail_page<S: Simd, F: Format, const P: usize>(
-    s: S,
-    task: &mut Attention<'_>,
-    values: &[F::Line],
-    (r, panel): (usize, usize),
-    range: std::ops::Range<usize>,
-) {
-    const LINES: usize = PAGE / 2;
-    let dims = task.cache.dims;
-    let (block, _) = task.desk.block[r * dims + panel * LANES..].as_chunks_mut::<LANES>();
-    let mut sums = [[[s.zero(); 2]; P]; 1];
-    for p in 0..P {
-        sums[0][p] = load_sums(s, &block[p]);
-    }
-    let lines = std::array::from_fn(|p| &values[(panel + p) * LINES..][..LINES]);
-    let sums = sweep::<S, F, 1, P, 0>(s, lines, &task.desk.scores[r][range], sums, Ahead::NOTHING);
-    for p in 0..P {
-        store_sums(s, sums[0][p], &mut block[p]);
-    }
-}
-
-/// Folds a block's result for one query into its running one.
-#[inline(always)]
-fn merge<S: Simd>(s: S, task: &mut Attention<'_>, block: usize, (query, r): (usize, usize), (m, l): (f32, f32)) {
-    let dims = task.cache.dims;
-    let from = &task.desk.block[r * dims..][..dims];
-    let to = &mut task.desk.o[query * dims..][..dims];
-    if block == 0 {
-        to.copy_from_slice(from);
-        (task.desk.m[query], task.desk.l[query]) = (m, l);
-        return;
-    }
-    let top = task.desk.m[query].max(m);
-    let shares = math::exp(s, s.load(&[task.desk.m[query] - top, m - top, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]));
-    let [old, new, ..] = s.lanes(shares);
-    task.desk.m[query] = top;
-    task.desk.l[query] = task.desk.l[query] * old + l * new;
-    let (old, new) = (s.splat(old), s.splat(new));
-    for (to, from) in to.as_chunks_mut::<8>().0.iter_mut().zip(from.as_chunks::<8>().0) {
-        s.store(s.fma(s.load(to), old, s.mul(s.load(from), new)), to);
-    }
-}
-
 /// y = o / l.
-#[inline(always)]
-fn finish<S: Simd>(s: S, task: &Attention<'_>) {
-    let (dims, dim) = (task.cache.dims, task.heads.head_dim);
-    for query in 0..task.rows * task.heads.group {
-        let l = s.splat(task.desk.l[query]);
-        let (o, _) = task.desk.o[query * dims..][..dims].as_chunks::<8>();
-        for (at, o) in (0..dim).step_by(8).zip(o) {
-            // SAFETY: this thread alone has this item's rows and head of y.
-            unsafe { task.operands.y.store(s, s.div(s.load(o), l), column(task, query) + at, dim - at) };
+struct Finish<'a, 'b>(&'a Attention<'b>);
+
+impl Kernel for Finish<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let task = self.0;
+        let (dims, dim) = (task.cache.dims, task.heads.head_dim);
+        for query in 0..task.rows * task.heads.group {
+            let l = s.splat(task.desk.l[query]);
+            let (o, _) = task.desk.o[query * dims..][..dims].as_chunks::<8>();
+            for (at, o) in (0..dim).step_by(8).zip(o) {
+                // SAFETY: this thread alone has this item's rows and head of y.
+                unsafe { task.operands.y.store(s, s.div(s.load(o), l), column(task, query) + at, dim - at) };
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{CHUNK_LINES, GROUP_BLOCKS, Strip, Task};
 use crate::isa::Simd;
-use crate::panel::{Ahead, BLOCK_ROWS, F32, Format, LANES, load_sums, store_sums, sweep};
+use crate::panel::{Ahead, BLOCK_ROWS, F32, Format, LANES, Sums, store_lanes, sweep};
 use std::ops::Range;
 
 /// Rows from which a chunk is widened to f32 once, rather than in registers by each row block (measured).
@@ -64,8 +64,8 @@ pub(super) fn run<S: Simd, F: Format>(s: S, strip: Strip<'_>) {
 fn widen<'a, S: Simd, F: Format>(s: S, lines: &[F::Line], wide: &'a mut [f32]) -> &'a [<F32 as Format>::Line] {
     let wide: &mut [<F32 as Format>::Line] = &mut bytemuck::cast_slice_mut(wide)[..lines.len()];
     for (line, wide) in lines.iter().zip(wide.iter_mut()) {
-        store_sums(s, F::term(s, line, 0), &mut wide[0]);
-        store_sums(s, F::term(s, line, 1), &mut wide[1]);
+        store_lanes(s, F::term(s, line, 0), &mut wide[0]);
+        store_lanes(s, F::term(s, line, 1), &mut wide[1]);
     }
     wide
 }
@@ -99,23 +99,19 @@ fn block_rows<S: Simd, F: Format, const R: usize>(
     let (row, _) = chunk.task.blocks.at(block);
     let k = chunk.task.x.len() / chunk.task.blocks.rows;
     let x = &chunk.task.x[row * k..][chunk.terms.start * R..chunk.terms.end * R];
-    let mut sums = [[[s.zero(); 2]; 1]; R];
-    if chunk.terms.start > 0 {
-        for r in 0..R {
-            sums[r][0] = load_sums(s, &waiting[r]);
-        }
+    let sums: &mut Sums<R, 1> = waiting.as_chunks_mut().0.first_chunk_mut().expect("there are sums for each row");
+    if chunk.terms.start == 0 {
+        *sums = [[[0.0; LANES]; 1]; R];
     }
     // Each block prefetches its share of what comes next.
     let share = chunk.next_bytes / chunk.blocks.len();
     let from = chunk.next.wrapping_add((block - chunk.blocks.start) * share);
     let ahead = Ahead { from: [from], step: share.div_ceil(lines.len()) };
-    let sums = sweep::<S, F, R, 1, 1>(s, [lines], x, sums, ahead);
-    for r in 0..R {
-        if chunk.terms.end == k {
+    sweep::<S, F, R, 1, 1>(s, [lines], x, sums, ahead);
+    if chunk.terms.end == k {
+        for r in 0..R {
             // SAFETY: the strip's panels are this thread's alone.
-            unsafe { chunk.task.finish(s, row + r, chunk.panel, sums[r][0]) };
-        } else {
-            store_sums(s, sums[r][0], &mut waiting[r]);
+            unsafe { chunk.task.finish(row + r, chunk.panel, &sums[r][0]) };
         }
     }
 }

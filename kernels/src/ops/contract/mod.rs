@@ -116,14 +116,14 @@ impl Task<'_> {
     /// # Safety
     /// This thread alone computes the panel.
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&self, s: S, row: usize, panel: usize, sums: [S::V; 2]) {
+    unsafe fn finish(&self, row: usize, panel: usize, sums: &[f32; LANES]) {
         let n = self.part.weight.spec().n as usize;
         let (from, count) = (row * n + panel * LANES, n - panel * LANES);
         // SAFETY: the panel's columns are this thread's alone, by the caller's promise.
-        unsafe { self.part.y.store(s, sums[0], from, count) };
-        if count > 8 {
-            // SAFETY: as above.
-            unsafe { self.part.y.store(s, sums[1], from + 8, count - 8) };
+        let y = unsafe { self.part.y.write(from, count.min(LANES)) };
+        match y.first_chunk_mut() {
+            Some(whole) => *whole = *sums,
+            None => y.copy_from_slice(&sums[..count]),
         }
     }
 }

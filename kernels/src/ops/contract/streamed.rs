@@ -5,7 +5,7 @@
 
 use super::Strip;
 use crate::isa::Simd;
-use crate::panel::{Ahead, Format, Sums, sweep};
+use crate::panel::{Ahead, Format, LANES};
 
 /// Bytes that prefetches run ahead of each of two streams, and of a single one (measured).
 const AHEAD_OF_TWO: usize = 1024;
@@ -49,34 +49,13 @@ fn panels<S: Simd, F: Format, const R: usize, const P: usize>(s: S, strip: &Stri
     let within = lines.map(|lines| lines.as_ptr().cast::<u8>().wrapping_add(distance));
     let behind = lines.map(|lines| lines.as_ptr().cast::<u8>().wrapping_add(P * pairs * line));
     let (x, x_end) = strip.task.x.split_at((main * 2 * R).min(strip.task.x.len()));
-    let sums = touching::<S, F, R, P>(
-        s,
-        lines.map(|l| &l[..main]),
-        x,
-        [[[s.zero(); 2]; P]; R],
-        Ahead { from: within, step: line },
-    );
-    let sums = touching::<S, F, R, P>(s, lines.map(|l| &l[main..]), x_end, sums, Ahead { from: behind, step: line });
-    for (row, sums) in sums.into_iter().enumerate() {
-        for (p, sums) in sums.into_iter().enumerate() {
+    let mut sums = [[[0.0; LANES]; P]; R];
+    F::stream(s, lines.map(|l| &l[..main]), x, &mut sums, Ahead { from: within, step: line });
+    F::stream(s, lines.map(|l| &l[main..]), x_end, &mut sums, Ahead { from: behind, step: line });
+    for (row, sums) in sums.iter().enumerate() {
+        for (p, sums) in sums.iter().enumerate() {
             // SAFETY: the strip's panels are this thread's alone.
-            unsafe { strip.task.finish(s, row, panel + p, sums) };
+            unsafe { strip.task.finish(row, panel + p, sums) };
         }
-    }
-}
-
-/// A sweep that prefetches every cache line of what lies ahead.
-#[inline(always)]
-fn touching<S: Simd, F: Format, const R: usize, const P: usize>(
-    s: S,
-    lines: [&[F::Line]; P],
-    x: &[f32],
-    sums: Sums<S::V, R, P>,
-    ahead: Ahead<P>,
-) -> Sums<S::V, R, P> {
-    if size_of::<F::Line>() > 64 {
-        sweep::<S, F, R, P, 2>(s, lines, x, sums, ahead)
-    } else {
-        sweep::<S, F, R, P, 1>(s, lines, x, sums, ahead)
     }
 }

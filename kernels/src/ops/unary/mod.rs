@@ -50,7 +50,7 @@ impl Function for GeluTanh {
     fn apply<S: Simd>(self, s: S, x: S::V, _: S::V) -> S::V {
         let cube = s.mul(s.mul(x, x), x);
         // 2√(2/π), and the same times 0.044715.
-        let c = s.fma(cube, s.splat(0.071_354_814), s.mul(x, s.splat(1.595_769_1)));
+        let c = s.fma(cube, s.splat(0.071_354_814), s.mul(x, s.splat(1.595_769)));
         math::times_logistic(s, x, c)
     }
 }

@@ -1,0 +1,54 @@
+//! What the benches share: executors, teams, memory of noise, and a line of results.
+
+use graph::plan::{Operand, Place, Program, RowSet};
+use kernels::ceiling::Comparison;
+use kernels::{Executor, Isa, Limits, Memory, Team, TeamSpec, Weight};
+use std::sync::Arc;
+
+/// An input, or the output, of all rows.
+pub(crate) fn operand(place: Place, width: u32) -> Operand {
+    Operand { place, width, rows: RowSet::All }
+}
+
+/// An executor over a whole program.
+pub(crate) fn executor(
+    program: Program,
+    weights: Vec<Weight>,
+    rows_max: u32,
+    pages: u32,
+    team: &Arc<Team>,
+) -> Executor {
+    let limits = Limits { rows_max, sampled_max: 1, pages };
+    Executor::new(program, weights, limits, Arc::clone(team), Isa::detect()).expect("a bench's program is sound")
+}
+
+/// A team on the first cores; the caller is pinned too.
+pub(crate) fn team(threads: usize) -> Arc<Team> {
+    let team = Team::new(TeamSpec { threads, cores: Some((0..threads).collect()), spin: true });
+    let _ = team.pin_caller();
+    Arc::new(team)
+}
+
+/// Memory of noise that is sane as f32.
+pub(crate) fn noise(bytes: usize) -> Memory {
+    let mut memory = Memory::zeroed(bytes);
+    let mut state = 1u64;
+    for value in memory.as_f32_mut() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *value = (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+    }
+    memory
+}
+
+/// Prints one comparison; rates in G a second.
+pub(crate) fn print(what: &str, unit: &str, found: Comparison) {
+    println!(
+        "{what}: {:.0} % ({:.0}-{:.0}) of {:.1} {unit}, {} rounds, {} dropped",
+        found.share * 100.0,
+        found.range.0 * 100.0,
+        found.range.1 * 100.0,
+        found.ceiling / 1e9,
+        found.kept,
+        found.dropped
+    );
+}

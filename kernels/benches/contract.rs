@@ -1,0 +1,98 @@
+//! Contractions beside the machine's limits: shares of read bandwidth up to 4 rows, of the multiply-add peak beyond.
+//!
+//! `cargo bench -p millstream-kernels --bench contract [-- bf16|f32|f16]`
+
+mod common;
+
+use common::{executor, noise, operand, print, team};
+use graph::DType;
+use graph::plan::{Call, Place, Program, WeightId, WeightSpec, WeightUse};
+use kernels::ceiling::{compare, fma_peak, read_bandwidth};
+use kernels::{Memory, RowSource, Span, Step, Team, Weight};
+use std::sync::Arc;
+use std::time::Instant;
+
+const ROUNDS: usize = 7;
+const ROWS: [u32; 8] = [1, 2, 4, 8, 16, 32, 128, 512];
+/// n and k: of Qwen3-0.6B, and of Llama-3.2-1B.
+const SHAPES: [(u32, u32); 5] = [(2048, 1024), (3072, 1024), (1024, 3072), (8192, 2048), (2048, 8192)];
+/// Bytes of distinct weights that a pass goes through, so that none comes from a cache.
+const POOL: usize = 256 << 20;
+
+fn main() {
+    let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let memory = noise(512 << 20);
+    for threads in [1, 2] {
+        let team = team(threads);
+        println!(
+            "{threads} thread(s): reads {:.1} GB/s, fma {:.0} GFLOP/s",
+            read_bandwidth(&team, &memory) / 1e9,
+            fma_peak(&team) / 1e9
+        );
+        for dtype in [DType::Bf16, DType::F32, DType::F16] {
+            if wanted.as_ref().is_some_and(|wanted| wanted != dtype.name()) {
+                continue;
+            }
+            for shape in SHAPES {
+                bench(&team, &memory, dtype, shape);
+            }
+        }
+    }
+}
+
+/// Rows of small numbers.
+struct Noise(u64);
+
+impl RowSource for Noise {
+    fn dtype(&self) -> DType {
+        DType::Bf16
+    }
+
+    fn copy_row(&self, row: usize, into: &mut [u8]) {
+        let mut state = (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.0;
+        for bytes in into.chunks_exact_mut(2) {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // A sign, an exponent near 1/16 and a fraction.
+            bytes.copy_from_slice(&(((state >> 48) as u16 & 0x807f) | 0x3d80).to_le_bytes());
+        }
+    }
+}
+
+/// Weights of one shape.
+fn weights(n: u32, k: u32, dtype: DType, count: usize, team: &Team) -> Vec<Weight> {
+    let name = |i: usize| format!("noise_{i}");
+    let spec = |i| WeightSpec { name: name(i), dims: vec![n, k], cut: None, used: WeightUse::Panels, n, k, dtype };
+    let load = |i: usize| Weight::load(&spec(i), &Noise(i as u64), team).expect("noise is a valid weight");
+    (0..count).map(load).collect()
+}
+
+/// All row counts of one shape.
+fn bench(team: &Arc<Team>, memory: &Memory, dtype: DType, (n, k): (u32, u32)) {
+    let bytes = n as usize * k as usize * dtype.bytes();
+    let count = POOL / bytes;
+    let x = operand(Place::Input(0), k);
+    let call = |i| Call::Contract { x, parts: vec![(WeightId(i), operand(Place::Output(0), n))] };
+    let calls: Vec<Call> = (0..count as u32).map(call).collect();
+    let program = Program { calls, ..Program::default() };
+    let mut executor = executor(program, weights(n, k, dtype, count, team), 512, 1, team);
+    let (input, mut output) = (noise(512 * k as usize * 4), Memory::zeroed(512 * n as usize * 4));
+    for rows in ROWS {
+        // A page table that no call of the program reads.
+        let pages = rows.div_ceil(16);
+        let span = Span { first_row: 0, rows, start: 0, first_page: 0, pages };
+        let step = Step { rows, spans: vec![span], pages: vec![0; pages as usize], ..Step::default() };
+        let mut seconds = || {
+            let start = Instant::now();
+            executor.run(&step, &[&input], &mut [&mut output]).expect("the step fits");
+            start.elapsed().as_secs_f64()
+        };
+        let what = format!("contract {dtype} {n} x {k}, {} thread(s), {rows} rows", team.threads());
+        if rows <= 4 {
+            let mut work = || (count * bytes) as f64 / seconds();
+            print(&what, "GB/s", compare(ROUNDS, &mut || read_bandwidth(team, memory), &mut work));
+        } else {
+            let mut work = || 2.0 * f64::from(rows) * (count * n as usize * k as usize) as f64 / seconds();
+            print(&what, "GFLOP/s", compare(3, &mut || fma_peak(team), &mut work));
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What there is a kernel for: op × element type × kind of device. Asking for what is missing is an error of the plan.
+
+use crate::error::KernelError;
+use graph::DType;
+use graph::plan::Call;
+
+/// The kind of device that this crate computes on.
+const DEVICE: &str = "cpu";
+
+/// The name of a call's op, as messages and traces have it.
+pub fn name(call: &Call) -> &'static str {
+    match call {
+        Call::Gather { .. } => "gather",
+        Call::Contract { .. } => "contract",
+        Call::Bias { .. } => "bias",
+        Call::RmsNorm { .. } => "rms_norm",
+        Call::AddRmsNorm { .. } => "add_rms_norm",
+        Call::Rope { .. } => "rope",
+        Call::Attend { .. } => "attend",
+        Call::Gated { .. } => "gated",
+        Call::Unary { .. } => "unary",
+        Call::Binary { .. } => "binary",
+        Call::SampledRows { .. } => "sampled_rows",
+    }
+}
+
+/// Whether a CPU computes this call on this element type: that of its weight (gather, contract, bias, norms), of its cache (attend), or
+/// of its activations.
+///
+/// # Errors
+/// [`KernelError::Missing`] where it does not.
+pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
+    let there = match call {
+        Call::Gather { .. } | Call::Contract { .. } | Call::Attend { .. } => dtype != DType::U32,
+        // Vectors and activations are f32.
+        Call::Bias { .. }
+        | Call::RmsNorm { .. }
+        | Call::AddRmsNorm { .. }
+        | Call::Rope { .. }
+        | Call::Gated { .. }
+        | Call::Unary { .. }
+        | Call::Binary { .. }
+        | Call::SampledRows { .. } => dtype == DType::F32,
+    };
+    if there { Ok(()) } else { Err(KernelError::Missing { op: name(call), dtype, device: DEVICE }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use graph::Unary;
+    use graph::plan::{Operand, Place, RowSet, WeightId};
+
+    #[test]
+    fn what_is_missing_is_a_typed_error() {
+        let x = Operand { place: Place::Scratch(0), width: 8, rows: RowSet::All };
+        let gather = Call::Gather { table: WeightId(0), first: 0, ids: x, y: x };
+        for dtype in [DType::F32, DType::Bf16, DType::F16] {
+            assert_eq!(supports(&gather, dtype), Ok(()));
+        }
+        let relu = Call::Unary { x, f: Unary::Relu, y: x };
+        assert_eq!(supports(&relu, DType::F32), Ok(()));
+        let message = |call, dtype| supports(call, dtype).expect_err("missing").to_string();
+        assert_eq!(message(&gather, DType::U32), "gather: no kernel for u32 on cpu");
+        assert_eq!(message(&relu, DType::Bf16), "unary: no kernel for bf16 on cpu");
+    }
+}

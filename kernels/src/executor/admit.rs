@@ -1,0 +1,89 @@
+//! What a step and its buffers must hold before the first call.
+
+use super::Limits;
+use crate::error::KernelError;
+use crate::memory::Memory;
+use crate::step::Step;
+use graph::plan::{Call, Operand, Place, Program, RowSet};
+
+/// Holds a step against the limits and against itself.
+pub(super) fn step(step: &Step, limits: Limits, page_rows: u32) -> Result<(), KernelError> {
+    let beyond = |what, limit: u64, got: u64| Err(KernelError::Step { step: step.id, what, limit, got });
+    if step.rows > limits.rows_max {
+        return beyond("rows", limits.rows_max.into(), step.rows.into());
+    }
+    if step.sampled.len() > limits.sampled_max as usize {
+        return beyond("sampled rows", limits.sampled_max.into(), step.sampled.len() as u64);
+    }
+    if let Some(&row) = step.sampled.iter().find(|&&row| row >= step.rows) {
+        return beyond("a sampled row", u64::from(step.rows.saturating_sub(1)), row.into());
+    }
+    let mut next = 0;
+    for span in &step.spans {
+        if span.first_row != next {
+            return beyond("the first row of a span", next.into(), span.first_row.into());
+        }
+        next = next.saturating_add(span.rows);
+        let (held, needed) =
+            (u64::from(span.pages) * u64::from(page_rows), u64::from(span.start) + u64::from(span.rows));
+        if needed > held {
+            return beyond("positions of a span on its pages", held, needed);
+        }
+        let pages = u64::from(span.first_page) + u64::from(span.pages);
+        if pages > step.pages.len() as u64 {
+            return beyond("pages of a span", step.pages.len() as u64, pages);
+        }
+        if let Some(&page) = step.pages_of(span).iter().find(|&&page| page >= limits.pages) {
+            return beyond("a page", u64::from(limits.pages.saturating_sub(1)), page.into());
+        }
+    }
+    if next != step.rows { beyond("rows of all spans", step.rows.into(), next.into()) } else { Ok(()) }
+}
+
+/// Holds the buffers of a step against the operands that lie in them.
+pub(super) fn buffers(
+    program: &Program,
+    step: &Step,
+    inputs: &[&Memory],
+    outputs: &[&mut Memory],
+) -> Result<(), KernelError> {
+    let mut result = Ok(());
+    for call in &program.calls {
+        visit(call, &mut |operand| {
+            let rows = match operand.rows {
+                RowSet::All => u64::from(step.rows),
+                RowSet::Sampled => step.sampled.len() as u64,
+            };
+            let wanted = rows * u64::from(operand.width) * 4;
+            let (what, index, got) = match operand.place {
+                Place::Input(port) => ("input", port as usize, inputs.get(port as usize).map(|m| m.len())),
+                Place::Output(port) => ("output", port as usize, outputs.get(port as usize).map(|m| m.len())),
+                Place::Scratch(_) => return,
+            };
+            let fits = got.is_some_and(|got| got as u64 >= wanted);
+            if !fits && result.is_ok() {
+                result = Err(KernelError::Buffer { step: step.id, what, index, wanted, got: got.unwrap_or(0) as u64 });
+            }
+        });
+    }
+    result
+}
+
+/// Every operand of a call, without allocating.
+fn visit(call: &Call, f: &mut dyn FnMut(&Operand)) {
+    match call {
+        Call::Gather { ids, y, .. } => [ids, y].into_iter().for_each(f),
+        Call::Contract { x, parts } => {
+            f(x);
+            parts.iter().for_each(|part| f(&part.1));
+        }
+        Call::Bias { x, .. } | Call::Rope { x, .. } => f(x),
+        Call::RmsNorm { x, y, .. } | Call::Unary { x, y, .. } | Call::SampledRows { x, y } => {
+            [x, y].into_iter().for_each(f);
+        }
+        Call::AddRmsNorm { a, b, sum, y, .. } => [a, b, sum, y].into_iter().for_each(f),
+        Call::Attend { q, k, v, y, .. } => [q, k, v, y].into_iter().for_each(f),
+        Call::Gated { gate, up, y, .. } => [gate, up, y].into_iter().for_each(f),
+        Call::Binary { a, b, y, .. } => [a, b, y].into_iter().for_each(f),
+    }
+}

@@ -13,7 +13,7 @@ use crate::stage::{Cell, Input, Output};
 use crate::tensor::Tensor;
 use crate::ticket::{Samples, Ticket};
 use crate::token_feed::TokenFeed;
-use crate::trace::{Trace, Track};
+use crate::trace::{CONTROL_LANE, Trace, Track};
 use graph::plan::{ActorPlan, Carries, Channel, CollectivePlan, End, PAGE_ROWS, Plan, Role};
 use kernels::Executor;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ pub fn wire(plan: &Plan, mut fittings: Fittings<'_>) -> Wiring {
     let data = plan.data();
     let batcher = Batcher::new(batcher_spec(plan, &fittings)).expect("a checked plan has no bound of zero");
     let sampler = sampler(plan, &fittings);
-    let lane = |actor: &ActorPlan| actor.device.map_or("control", |d| &data.devices[d.index()].name);
+    let lane = |actor: &ActorPlan| actor.device.map_or(CONTROL_LANE, |d| &data.devices[d.index()].name);
     let tracks: Vec<Track> = data.actors.iter().map(|a| fittings.trace.track(lane(a), &a.name)).collect();
     let mut ports = Ports::default();
     for channel in &data.channels {

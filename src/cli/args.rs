@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, LoadFormat};
 use crate::engine::{Engine, EngineBuilder};
 use crate::error::Error;
+use actors::trace::Level;
 use clap::{Args, Parser, Subcommand};
 use graph::DType;
 use graph::plan::Bounds;
@@ -27,6 +28,8 @@ pub(super) enum Command {
     Parity(Parity),
     /// Measure prefill and decode, beside the machine's own limits.
     Bench(Bench),
+    /// Say what bounded a run, from the file that --trace wrote.
+    Trace(Trace),
     /// Show the plan: actors, placement, credits, bytes.
     Plan(Plan),
     /// List the architectures known.
@@ -170,6 +173,26 @@ impl Deploy {
     }
 }
 
+/// What is recorded of a run, and where that goes.
+#[derive(Args, Debug, Clone)]
+pub(super) struct Tracing {
+    /// Write what every actor did and waited for, for ui.perfetto.dev and `millstream trace`.
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
+    /// What is recorded: off, step (acts and waits), hop (messages, depths and counters too).
+    #[arg(long, default_value = "hop", value_name = "LEVEL", value_parser = level)]
+    pub(super) trace_level: Level,
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    match text {
+        "off" => Ok(Level::Off),
+        "step" => Ok(Level::Step),
+        "hop" => Ok(Level::Hop),
+        _ => Err("allowed: off, step, hop".into()),
+    }
+}
+
 #[derive(Args, Debug)]
 pub(super) struct Run {
     /// The job: a JSONL file.
@@ -183,6 +206,8 @@ pub(super) struct Run {
     /// Seed of requests that have none of their own.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) tracing: Tracing,
     #[command(flatten)]
     pub(super) deploy: Deploy,
 }
@@ -210,6 +235,8 @@ pub(super) struct Generate {
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
     #[command(flatten)]
+    pub(super) tracing: Tracing,
+    #[command(flatten)]
     pub(super) deploy: Deploy,
 }
 
@@ -221,6 +248,8 @@ pub(super) struct Parity {
     /// Print the figures as JSON.
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) tracing: Tracing,
     #[command(flatten)]
     pub(super) deploy: Deploy,
 }
@@ -243,6 +272,8 @@ pub(super) struct Bench {
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
+    pub(super) tracing: Tracing,
+    #[command(flatten)]
     pub(super) deploy: Deploy,
 }
 
@@ -256,6 +287,15 @@ pub(super) struct Plan {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) deploy: Deploy,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Trace {
+    /// The file.
+    pub(super) file: PathBuf,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]

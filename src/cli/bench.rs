@@ -2,6 +2,7 @@
 
 use super::{Failure, args};
 use crate::engine::{Ended, Engine, Generation, Output, Stream};
+use actors::trace::Trace;
 use graph::plan::Role;
 use serde_json::json;
 use std::time::Instant;
@@ -13,11 +14,11 @@ struct Row {
 }
 
 /// Measures what the flags ask for.
-pub(super) fn bench(args: &args::Bench) -> Result<(), Failure> {
+pub(super) fn bench(args: &args::Bench, trace: &Trace) -> Result<(), Failure> {
     let mut deploy = args.deploy.clone();
     let most = args.batch.iter().copied().max().unwrap_or(1).max(1);
     deploy.max_num_seqs = Some(deploy.max_num_seqs.unwrap_or(most).max(most));
-    let engine = deploy.builder()?.without_prefix_caching().build()?;
+    let engine = deploy.builder()?.trace(trace).without_prefix_caching().build()?;
     let mut rows = vec![];
     if args.n_prompt > 0 {
         rows.push(measure(args, format!("pp{}", args.n_prompt), || prefill(&engine, args.n_prompt))?);

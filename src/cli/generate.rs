@@ -3,16 +3,17 @@
 use super::{Failure, args};
 use crate::engine::{Ended, Generation, Output};
 use crate::{Capture, Sampling};
+use actors::trace::Trace;
 use std::io::{Read, Write};
 
 /// Continues one prompt.
-pub(super) fn generate(args: &args::Generate) -> Result<(), Failure> {
+pub(super) fn generate(args: &args::Generate, trace: &Trace) -> Result<(), Failure> {
     let mut prompt = args.prompt.clone();
     if prompt == "-" {
         prompt.clear();
         std::io::stdin().read_to_string(&mut prompt).map_err(Failure::io("standard input"))?;
     }
-    let engine = args.deploy.builder()?.build()?;
+    let engine = args.deploy.builder()?.trace(trace).build()?;
     engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let Some(tokenizer) = engine.tokenizer() else {
         let (what, why) = (engine.name().to_string(), "has no tokenizer.json; use `run` with token_ids".to_string());

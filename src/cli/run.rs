@@ -6,6 +6,7 @@ use crate::job::{
     Choice, ErrorLine, FinishReason, LineParser, LineReader, Prompt, Request, ResultLine, Usage, line_request, scan,
 };
 use crate::{Capture, Error, Sampling};
+use actors::trace::Trace;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,6 +14,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tracing::info_span;
 
 /// Tokens where neither the request nor the job says: OpenAI's default of completions.
 const MAX_TOKENS: u32 = 16;
@@ -34,8 +36,8 @@ struct Tally {
 }
 
 /// Runs a job.
-pub(super) fn run(args: &args::Run) -> Result<(), Failure> {
-    let engine = args.deploy.builder()?.build()?;
+pub(super) fn run(args: &args::Run, trace: &Trace) -> Result<(), Failure> {
+    let engine = args.deploy.builder()?.trace(trace).build()?;
     engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let mut parser = LineParser::new(engine.plan().data().vocabulary);
     let found = scan(&args.job, args.strict.then_some(&mut parser)).map_err(Error::from)?;
@@ -85,6 +87,9 @@ impl<'e> Job<'e> {
         stop: &AtomicBool,
         out: &mut impl Write,
     ) -> Result<(Tally, f64), Failure> {
+        let _span = info_span!("job run", lines = total).entered();
+        // From when no line is begun any more.
+        let mut drain = None;
         let bar = progress(total);
         let started = Instant::now();
         // Enough for the next step's sequences to be waiting while those of this one run.
@@ -110,6 +115,9 @@ impl<'e> Job<'e> {
                     }
                 }
             }
+            if !more || stop.load(Ordering::Relaxed) {
+                drain.get_or_insert_with(|| info_span!("drain", lines = pending.len()).entered());
+            }
             let Some(next) = pending.pop_front() else { break };
             let record = self.finish(next, &mut tally)?;
             out.write_all(&record).map_err(Failure::io("the output"))?;
@@ -118,6 +126,7 @@ impl<'e> Job<'e> {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        drop(drain);
         let unknown: Vec<&str> = parser.unknown().collect();
         if !unknown.is_empty() {
             eprintln!("note: ignored fields: {}", unknown.join(", "));

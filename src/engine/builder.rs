@@ -20,6 +20,7 @@ use kernels::{Executor, Isa, Limits, RowSource, Team, Weight};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tracing::info_span;
 
 /// Records that each lane keeps: about a minute of a small model's steps.
 const TRACE_RECORDS: usize = 1 << 16;
@@ -47,6 +48,7 @@ pub struct EngineBuilder {
     prefix_caching: bool,
     pin: bool,
     isa: Isa,
+    trace: Option<Trace>,
 }
 
 impl EngineBuilder {
@@ -66,6 +68,7 @@ impl EngineBuilder {
             prefix_caching: true,
             pin: false,
             isa: Isa::detect(),
+            trace: None,
         }
     }
 
@@ -147,6 +150,12 @@ impl EngineBuilder {
         self
     }
 
+    /// Records into this trace instead of one of its own: what was recorded in it before lies on the same line of time.
+    pub fn trace(mut self, trace: &Trace) -> Self {
+        self.trace = Some(trace.clone());
+        self
+    }
+
     /// The model that the checkpoint's configuration describes.
     ///
     /// # Errors
@@ -164,6 +173,7 @@ impl EngineBuilder {
     /// # Errors
     /// All faults of the configuration, the checkpoint's tensors, the settings or the plan.
     pub fn plan(&self) -> Result<(Architecture, Plan), Error> {
+        let _span = info_span!("plan").entered();
         let architecture = self.architecture()?;
         let model = &architecture.model;
         if !self.dummy_weights {
@@ -199,6 +209,7 @@ impl EngineBuilder {
     /// # Errors
     /// As [`EngineBuilder::plan`], and whatever reading the weights or starting threads fails with.
     pub fn build(self) -> Result<Engine, Error> {
+        let _span = info_span!("engine build").entered();
         let (architecture, plan) = self.plan()?;
         let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
         let vocabulary = architecture.model.vocabulary();
@@ -212,7 +223,7 @@ impl EngineBuilder {
         let notes = code.into_iter().chain(architecture.notes).chain(said);
         let notes = notes.chain(plan.data().settings.notes.iter().cloned()).collect();
         let executors = self.executors(&plan, &teams)?;
-        let trace = Trace::new();
+        let trace = self.trace.clone().unwrap_or_default();
         let fittings = Fittings {
             executors,
             allowed: tokenizer.as_ref().map_or(vocabulary, Tokenizer::vocabulary_len),
@@ -262,6 +273,7 @@ impl EngineBuilder {
         let mut executors = BTreeMap::new();
         for (number, actor) in plan.data().actors.iter().enumerate() {
             let (Role::Stage { program, .. }, Some(device)) = (&actor.role, actor.device) else { continue };
+            let _span = info_span!("weights", of = actor.name.as_str()).entered();
             let team = &teams[device.index()];
             let load = |spec: &WeightSpec| self.load(spec, team);
             let weights = program.weights.iter().map(load).collect::<Result<Vec<_>, Error>>()?;

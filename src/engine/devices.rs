@@ -30,6 +30,14 @@ pub(crate) fn specs(names: Option<&[String]>, ranks: u32) -> Result<Vec<DeviceSp
     names.into_iter().map(spec).collect()
 }
 
+/// The threads and cores of all of `devices` devices together, as [`teams`] deals them out.
+pub(crate) fn all_threads(devices: usize, threads: Option<usize>, pin: bool) -> TeamSpec {
+    let cores = cores();
+    let all = (threads.unwrap_or(cores) / devices).max(1) * devices;
+    let fits = all <= cores;
+    TeamSpec { threads: all, cores: (pin && fits).then(|| (0..all).collect()), spin: fits }
+}
+
 /// A team for each of `devices` devices: `threads` in all, or one a core. Says too whether waiting threads may spin.
 pub(crate) fn teams(devices: usize, threads: Option<usize>, pin: bool) -> Result<(Vec<Arc<Team>>, bool), EngineError> {
     let cores = cores();

@@ -4,11 +4,11 @@
 
 mod common;
 
-use common::{executor, noise, operand, print, team};
+use common::{Noise, executor, noise, operand, print, team};
 use graph::DType;
 use graph::plan::{Call, Place, Program, WeightId, WeightSpec, WeightUse};
 use kernels::ceiling::{compare, fma_peak, read_bandwidth};
-use kernels::{Memory, RowSource, Span, Step, Team, Weight};
+use kernels::{Memory, Span, Step, Team, Weight};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,24 +36,6 @@ fn main() {
             for shape in SHAPES {
                 bench(&team, &memory, dtype, shape);
             }
-        }
-    }
-}
-
-/// Rows of small numbers.
-struct Noise(u64);
-
-impl RowSource for Noise {
-    fn dtype(&self) -> DType {
-        DType::Bf16
-    }
-
-    fn copy_row(&self, row: usize, into: &mut [u8]) {
-        let mut state = (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.0;
-        for bytes in into.chunks_exact_mut(2) {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // A sign, an exponent near 1/16 and a fraction.
-            bytes.copy_from_slice(&(((state >> 48) as u16 & 0x807f) | 0x3d80).to_le_bytes());
         }
     }
 }

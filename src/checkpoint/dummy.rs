@@ -57,26 +57,37 @@ impl DummyRows {
         for (first, count) in self.part.runs(row) {
             let run = &mut into[at * size..(at + count) * size];
             match self.dtype {
-                DType::Bf16 => {
-                    for (offset, out) in run.chunks_exact_mut(2).enumerate() {
-                        out.copy_from_slice(&half::bf16::from_f32(self.value(first + offset)).to_le_bytes());
-                    }
-                }
-                DType::F32 | DType::F16 | DType::U32 => {
-                    for (offset, out) in run.chunks_exact_mut(4).enumerate() {
-                        out.copy_from_slice(&self.value(first + offset).to_le_bytes());
-                    }
-                }
+                DType::Bf16 => self.values(first, run.as_chunks_mut().0, |v| half::bf16::from_f32(v).to_le_bytes()),
+                DType::F32 | DType::F16 | DType::U32 => self.values(first, run.as_chunks_mut().0, f32::to_le_bytes),
             }
             at += count;
         }
     }
 
-    /// Uniform around the middle; a quarter of one mixed word an element.
-    fn value(&self, element: usize) -> f32 {
-        let word = mix(self.key.wrapping_add((element as u64 / 4).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let quarter = (word >> (16 * (element % 4))) as u16;
-        self.middle + self.spread * (f32::from(quarter) / 32768.0 - 1.0)
+    /// The elements from `first` on, uniform around the middle: a word of four quarters at a time, since a model has gigabytes.
+    fn values<const SIZE: usize>(&self, first: usize, out: &mut [[u8; SIZE]], bytes: impl Fn(f32) -> [u8; SIZE]) {
+        let value = |word: u64, which: usize| {
+            let quarter = (word >> (16 * which)) as u16;
+            bytes(self.middle + self.spread * (f32::from(quarter) / 32768.0 - 1.0))
+        };
+        let part = |from: usize, out: &mut [[u8; SIZE]]| {
+            let word = self.word(from / 4);
+            out.iter_mut().enumerate().for_each(|(i, out)| *out = value(word, from % 4 + i));
+        };
+        let (before, rest) = out.split_at_mut((first.next_multiple_of(4) - first).min(out.len()));
+        part(first, before);
+        let at = first + before.len();
+        let (fours, after) = rest.as_chunks_mut::<4>();
+        for (i, four) in fours.iter_mut().enumerate() {
+            let word = self.word(at / 4 + i);
+            *four = std::array::from_fn(|which| value(word, which));
+        }
+        part(at + 4 * fours.len(), after);
+    }
+
+    /// The mixed word of the four elements from `4 · number` on.
+    fn word(&self, number: usize) -> u64 {
+        mix(self.key.wrapping_add((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 }
 

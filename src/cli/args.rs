@@ -68,7 +68,7 @@ pub(super) struct Deploy {
     kv_cache_dtype: Auto,
     /// Positions of the longest sequence.
     #[arg(long, value_name = "N")]
-    max_model_len: Option<u32>,
+    pub(super) max_model_len: Option<u32>,
     /// Sequences that run at the same time.
     #[arg(long, value_name = "N")]
     pub(super) max_num_seqs: Option<u32>,
@@ -256,17 +256,17 @@ pub(super) struct Parity {
 
 #[derive(Args, Debug)]
 pub(super) struct Bench {
-    /// Tokens of a prompt.
+    /// Tokens of a prompt; 0 measures no prompts.
     #[arg(short = 'p', long, default_value_t = 512)]
     pub(super) n_prompt: u32,
-    /// Tokens to generate.
+    /// Tokens to generate; 0 measures no generating.
     #[arg(short = 'n', long, default_value_t = 128)]
     pub(super) n_gen: u32,
-    /// Sequences at once: 1,8,32.
+    /// Sequences at once, while generating: 1,8,32.
     #[arg(long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) batch: Vec<u32>,
-    /// Rounds, of ceiling, engine and ceiling each.
-    #[arg(short = 'r', long, default_value_t = 9)]
+    /// Rounds, of limit, engine and limit each.
+    #[arg(short = 'r', long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) repetitions: u32,
     /// Print the figures as JSON.
     #[arg(long)]

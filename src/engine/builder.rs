@@ -16,7 +16,7 @@ use actors::wiring::{Fittings, Wiring, wire};
 use graph::DType;
 use graph::models::{self, Architecture};
 use graph::plan::{Bounds, Deployment, Plan, Role, WeightSpec, compile};
-use kernels::{Executor, Isa, Limits, RowSource, Team, Weight};
+use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -166,6 +166,17 @@ impl EngineBuilder {
 
     fn stored(&self, name: &str) -> DType {
         self.checkpoint.tensor(name).map_or(DType::Bf16, |tensor| tensor.dtype)
+    }
+
+    /// The threads and cores of all devices together: what the limits of the machine are measured with.
+    pub fn all_threads(&self) -> TeamSpec {
+        let devices = self.devices.as_ref().map_or((self.tensor * self.pipeline) as usize, Vec::len);
+        devices::all_threads(devices.max(1), self.threads, self.pin)
+    }
+
+    /// The instruction set of the kernels.
+    pub fn instruction_set(&self) -> Isa {
+        self.isa
     }
 
     /// The plan, without loading a weight.

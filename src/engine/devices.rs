@@ -55,6 +55,14 @@ pub(crate) fn threads_each(devices: usize, threads: Option<usize>) -> Result<usi
     }
 }
 
+/// The threads and cores of all of `devices` devices together, as [`teams`] deals them out.
+pub(crate) fn all_threads(devices: usize, threads: Option<usize>, pin: bool) -> TeamSpec {
+    let cores = own_cores();
+    let all = (threads.unwrap_or(cores.len()) / devices).max(1) * devices;
+    let fits = all <= cores.len();
+    TeamSpec { threads: all, cores: (pin && fits).then(|| cores[..all].to_vec()), spin: fits }
+}
+
 /// A team for each of `devices` devices: `threads` in all, or one a core. Says too whether waiting threads may spin.
 pub(crate) fn teams(devices: usize, threads: Option<usize>, pin: bool) -> Result<(Vec<Arc<Team>>, bool), EngineError> {
     let (cores, each) = (own_cores(), threads_each(devices, threads)?);

@@ -6,6 +6,7 @@
 pub mod bridge;
 pub mod call;
 mod check;
+pub mod cost;
 mod credits;
 mod error;
 pub mod explain;

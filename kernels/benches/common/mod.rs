@@ -1,8 +1,11 @@
-//! What the benches share: executors, teams, memory of noise, and a line of results.
+//! What the benches share: executors, teams, memory and weights of noise, and a line of results.
 
+#![allow(dead_code, reason = "each bench uses its own part")]
+
+use graph::DType;
 use graph::plan::{Operand, Place, Program, RowSet};
 use kernels::ceiling::Comparison;
-use kernels::{Executor, Isa, Limits, Memory, Team, TeamSpec, Weight};
+use kernels::{Executor, Isa, Limits, Memory, RowSource, Team, TeamSpec, Weight};
 use std::sync::Arc;
 
 /// An input, or the output, of all rows.
@@ -38,6 +41,24 @@ pub(crate) fn noise(bytes: usize) -> Memory {
         *value = (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
     }
     memory
+}
+
+/// Rows of small numbers.
+pub(crate) struct Noise(pub(crate) u64);
+
+impl RowSource for Noise {
+    fn dtype(&self) -> DType {
+        DType::Bf16
+    }
+
+    fn copy_row(&self, row: usize, into: &mut [u8]) {
+        let mut state = (row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ self.0;
+        for bytes in into.chunks_exact_mut(2) {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // A sign, an exponent near 1/16 and a fraction.
+            bytes.copy_from_slice(&(((state >> 48) as u16 & 0x807f) | 0x3d80).to_le_bytes());
+        }
+    }
 }
 
 /// Prints one comparison; rates in G a second.

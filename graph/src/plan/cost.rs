@@ -1,0 +1,129 @@
+//! The least that a step has to do: the operations of its products, and the bytes of weights and pages it reads.
+//!
+//! What is left out is small beside it: norms, rotations and pointwise functions, and activations, which stay in caches.
+
+use super::call::{Call, Program, RowSet};
+use super::raw::{RawPlan, Role};
+use super::weights::weight_bytes;
+
+/// Consecutive positions of one sequence that a step computes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// The first position.
+    pub start: u32,
+    /// How many.
+    pub rows: u32,
+}
+
+/// What a step has to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cost {
+    /// f32 operations of contractions and attention, two a multiply-add.
+    pub flops: u64,
+    /// Bytes read: every contracted weight once, and the pages of every sequence once.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.flops += other.flops;
+        self.bytes += other.bytes;
+    }
+}
+
+/// The cost of one step of the whole plan, of which `sampled` rows are sampled.
+pub fn step_cost(plan: &RawPlan, stretches: &[Stretch], sampled: u32) -> Cost {
+    let mut cost = Cost::default();
+    for actor in &plan.actors {
+        if let Role::Stage { program, .. } = &actor.role {
+            cost += program_cost(program, stretches, sampled);
+        }
+    }
+    cost
+}
+
+/// The cost of one step of one stage.
+fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost {
+    let all: u64 = stretches.iter().map(|s| u64::from(s.rows)).sum();
+    let mut cost = Cost::default();
+    for call in &program.calls {
+        match call {
+            Call::Contract { x, parts } => {
+                let rows = if x.rows == RowSet::All { all } else { sampled.into() };
+                for spec in parts.iter().map(|(w, _)| &program.weights[w.0 as usize]).filter(|_| rows > 0) {
+                    cost.flops += 2 * rows * u64::from(spec.n) * u64::from(spec.k);
+                    cost.bytes += weight_bytes(spec);
+                }
+            }
+            Call::Attend { cache, kv_heads, group, head_dim, .. } => {
+                let spec = program.caches[*cache as usize];
+                for &Stretch { start, rows } in stretches {
+                    let (start, rows) = (u64::from(start), u64::from(rows));
+                    // A row sees its own past and itself.
+                    let pairs = rows * start + rows * (rows + 1) / 2;
+                    cost.flops += 4 * pairs * u64::from(*kv_heads) * u64::from(*group) * u64::from(*head_dim);
+                    cost.bytes += (start + rows) * spec.page_bytes(1);
+                }
+            }
+            Call::Gather { .. }
+            | Call::Bias { .. }
+            | Call::RmsNorm { .. }
+            | Call::AddRmsNorm { .. }
+            | Call::Rope { .. }
+            | Call::Gated { .. }
+            | Call::Unary { .. }
+            | Call::Binary { .. }
+            | Call::SampledRows { .. } => {}
+        }
+    }
+    cost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::DType;
+    use crate::op::Mask;
+    use crate::plan::{CacheSpec, Operand, Place, WeightId, WeightSpec, WeightUse};
+
+    #[test]
+    fn weights_count_once_a_step_and_rows_count_their_past() {
+        let operand = |width, rows| Operand { place: Place::Scratch(0), width, rows };
+        let (x, y, last) = (operand(8, RowSet::All), operand(32, RowSet::All), operand(8, RowSet::Sampled));
+        let spec = WeightSpec {
+            name: "w".into(),
+            dims: vec![32, 8],
+            cut: None,
+            used: WeightUse::Panels,
+            n: 32,
+            k: 8,
+            dtype: DType::Bf16,
+        };
+        let attend = Call::Attend {
+            q: y,
+            k: x,
+            v: x,
+            y,
+            cache: 0,
+            kv_heads: 2,
+            group: 3,
+            head_dim: 4,
+            mask: Mask::Causal,
+            scale: 1.0,
+        };
+        let contract = |x| Call::Contract { x, parts: vec![(WeightId(0), y)] };
+        let program = Program {
+            weights: vec![spec],
+            calls: vec![contract(x), attend, contract(last)],
+            scratch_bytes: 0,
+            caches: vec![CacheSpec { kv_heads: 2, head_dim: 4, dtype: DType::Bf16 }],
+        };
+        let stretches = [Stretch { start: 0, rows: 3 }, Stretch { start: 10, rows: 1 }];
+        let cost = program_cost(&program, &stretches, 2);
+        // Rows 0, 1, 2 see 1 + 2 + 3 positions, row 10 sees 11: 17 pairs.
+        assert_eq!(cost.flops, 2 * 4 * 32 * 8 + 4 * 17 * 2 * 3 * 4 + 2 * 2 * 32 * 8);
+        assert_eq!(cost.bytes, 2 * (32 * 8 * 2) + (3 + 11) * (2 * 2 * 4 * 2));
+        let unsampled = program_cost(&program, &stretches, 0);
+        assert_eq!(cost.bytes - unsampled.bytes, 32 * 8 * 2, "a head that nobody asks for is not read");
+    }
+}

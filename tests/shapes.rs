@@ -1,0 +1,55 @@
+//! The shapes that `bench` measures: configurations of public models, planned without a weight.
+
+use graph::DType;
+use graph::models::describe;
+use graph::plan::cost::{Stretch, step_cost};
+use graph::plan::{Bounds, Deployment, DeviceSpec, compile};
+use millstream::{Checkpoint, Engine};
+use std::path::{Path, PathBuf};
+
+fn shape(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/shapes").join(name)
+}
+
+#[test]
+fn known_shapes_plan_with_the_sizes_their_models_have() {
+    // Weights, and those of them that a token is multiplied by: all but an untied embedding and the norms.
+    for (name, family, layers, weights, multiplied) in [
+        ("qwen3-0.6b", "qwen3", 28, 596_049_920u64, 595_984_384u64),
+        ("llama-3.2-1b", "llama", 16, 1_235_814_400, 1_235_746_816),
+        ("llama-3.1-8b", "llama", 32, 8_030_261_248, 7_504_658_432),
+    ] {
+        let checkpoint = Checkpoint::dummy(&shape(name)).expect("the shape is shipped");
+        let architecture = describe(checkpoint.config()).expect("the family is known");
+        assert_eq!((architecture.family, architecture.model.layers()), (family, layers), "{name}");
+        let deployment = Deployment {
+            family,
+            tensor: 1,
+            pipeline: 1,
+            devices: vec![DeviceSpec { name: "cpu:0".into(), memory_bytes: 64 << 30 }],
+            layer_partition: None,
+            bounds: Bounds::default(),
+            max_positions: architecture.max_positions,
+            weight_dtype: &|_| DType::Bf16,
+            cache_dtype: DType::Bf16,
+        };
+        let plan = compile(&architecture.model, &deployment).expect("the shape can be planned");
+        let model = &architecture.model;
+        let elements =
+            |axes: &[graph::Axis]| -> u64 { axes.iter().map(|&a| u64::from(model.length(a).unwrap_or(1))).product() };
+        assert_eq!(model.params().iter().map(|p| elements(&p.axes)).sum::<u64>(), weights, "{name}");
+        let cost = |start| step_cost(plan.data(), &[Stretch { start, rows: 1 }], 1);
+        let attention = cost(1).flops - cost(0).flops;
+        assert_eq!(cost(0).flops - attention, 2 * multiplied, "{name}");
+    }
+}
+
+#[test]
+fn a_shape_of_an_unknown_family_is_refused_by_name_with_the_known_ones() {
+    let checkpoint = Checkpoint::dummy(&shape("deepseek-v3")).expect("the shape is shipped");
+    let refused = Engine::builder(checkpoint).dummy_weights().plan().expect_err("no such family yet");
+    let message = refused.to_string();
+    for part in ["deepseek_v3", "llama", "qwen3"] {
+        assert!(message.contains(part), "{message}");
+    }
+}

@@ -282,12 +282,22 @@ impl EngineBuilder {
             pages: plan.pages(),
         };
         let mut executors = BTreeMap::new();
+        // Stages of one device that use the same weight have it once.
+        let mut loaded: Vec<(usize, WeightSpec, Arc<Weight>)> = vec![];
         for (number, actor) in plan.data().actors.iter().enumerate() {
             let (Role::Stage { program, .. }, Some(device)) = (&actor.role, actor.device) else { continue };
             let _span = info_span!("weights", of = actor.name.as_str()).entered();
             let team = &teams[device.index()];
-            let load = |spec: &WeightSpec| self.load(spec, team);
-            let weights = program.weights.iter().map(load).collect::<Result<Vec<_>, Error>>()?;
+            let mut weights = vec![];
+            for spec in &program.weights {
+                let same = |(at, known, _): &&(usize, WeightSpec, _)| *at == device.index() && known == spec;
+                let weight = match loaded.iter().find(same) {
+                    Some((_, _, weight)) => weight.clone(),
+                    None => Arc::new(self.load(spec, team)?),
+                };
+                loaded.push((device.index(), spec.clone(), weight.clone()));
+                weights.push(weight);
+            }
             let executor = Executor::new(program.clone(), weights, limits, team.clone(), self.isa);
             executors.insert(number, executor.map_err(EngineError::Kernels)?);
         }

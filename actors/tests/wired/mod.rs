@@ -163,7 +163,7 @@ fn executors(plan: &Plan) -> BTreeMap<usize, Executor> {
     for (number, actor) in plan.data().actors.iter().enumerate() {
         let Role::Stage { program, .. } = &actor.role else { continue };
         let team = Arc::new(Team::new(TeamSpec { threads: 1, cores: None, spin: false }));
-        let weights = program.weights.iter().map(|spec| load(spec, &team)).collect();
+        let weights: Vec<Weight> = program.weights.iter().map(|spec| load(spec, &team)).collect();
         let executor = Executor::new(program.clone(), weights, limits, team, Isa::detect());
         executors.insert(number, executor.expect("a lawful program"));
     }

@@ -31,6 +31,15 @@ impl TokenFeed {
         let feeder = Feeder::new(slots);
         Self { name: name.into(), track, feeder, tickets, samples, ids, ticket: None }
     }
+
+    /// Takes one message of samples, if there is one.
+    fn absorb(&mut self, context: &LaneContext) -> bool {
+        let Some(samples) = self.samples.inbox.try_recv() else { return false };
+        let (edge, step) = (self.samples.edge, samples.step);
+        context.recorder().point(self.track, context.recorder().now_ns(), Event::Receive { edge, step });
+        self.feeder.absorb(&samples);
+        true
+    }
 }
 
 impl Actor for TokenFeed {
@@ -57,19 +66,15 @@ impl Actor for TokenFeed {
                 return Ok(Turn::Finished);
             }
             // Samples that no ticket asks for yet go home at once, so that the sampler is never short of credit.
-            if let Some(samples) = self.samples.inbox.try_recv() {
-                self.feeder.absorb(&samples);
+            if self.absorb(context) {
                 return Ok(Turn::Fired);
             }
             return Ok(Turn::Waiting(Wait::Input(self.tickets.edge)));
         };
         if !self.feeder.ready(ticket) {
-            let Some(samples) = self.samples.inbox.try_recv() else {
-                return Ok(Turn::Waiting(Wait::Input(self.samples.edge)));
-            };
-            self.feeder.absorb(&samples);
             // The samples go home with this poll, which somebody may be waiting for.
-            return Ok(Turn::Fired);
+            let taken = self.absorb(context);
+            return Ok(if taken { Turn::Fired } else { Turn::Waiting(Wait::Input(self.samples.edge)) });
         }
         let Some(mut slot) = self.ids.outbox.try_slot() else {
             return Ok(Turn::Waiting(Wait::Credit(self.ids.edges[0])));

@@ -97,7 +97,8 @@ fn figures(read: &ChromeRead, summary: &Summary) -> Value {
     let seconds = |ns: u64| ns as f64 / 1e9;
     let tracks = summary.tracks.iter().map(|own| {
         let lane = recording.tracks.get(own.track.0 as usize).map_or("?", |name| &name.lane);
-        let wait = |(blocked, ns): &(_, u64)| json!({"for": words.blocked(*blocked), "share": summary.share(*ns)});
+        let wait =
+            |(blocked, ns): &(_, u64)| json!({"for": words.blocked(own.track, *blocked), "share": summary.share(*ns)});
         json!({"actor": recording.actor(own.track), "lane": lane, "acts": own.acts, "busy": summary.share(own.busy_ns),
             "waits": own.waits.iter().map(wait).collect::<Vec<_>>()})
     });
@@ -109,7 +110,7 @@ fn figures(read: &ChromeRead, summary: &Summary) -> Value {
     let counter =
         |c: &actors::trace::CounterSummary| json!({"name": recording.counter(c.counter), "mean": c.mean, "max": c.max});
     let wait = |wait: &actors::trace::LongWait| {
-        json!({"actor": recording.actor(wait.track), "for": words.blocked(wait.blocked), "seconds": seconds(wait.ns),
+        json!({"actor": recording.actor(wait.track), "for": words.blocked(wait.track, wait.blocked), "seconds": seconds(wait.ns),
             "after_seconds": seconds(wait.after_ns)})
     };
     json!({

@@ -20,6 +20,8 @@ pub enum Blocked {
     Credit(Track),
     /// Something outside the ports.
     Outside(Cause),
+    /// Its lane: it neither acted nor had been found waiting, so the lane ran another actor or did not run.
+    Turn,
 }
 
 /// How one actor spent the window.
@@ -31,7 +33,7 @@ pub struct TrackSummary {
     pub acts: u64,
     /// How long.
     pub busy_ns: u64,
-    /// How long it waited for each thing, the longest first.
+    /// How long it waited for each thing, the longest first. With `busy_ns` they come to the window.
     pub waits: Vec<(Blocked, u64)>,
 }
 
@@ -91,7 +93,7 @@ pub struct Summary {
     pub edges: Vec<EdgeSummary>,
     /// The counters that were recorded.
     pub counters: Vec<CounterSummary>,
-    /// The longest waits, the longest first.
+    /// The longest waits of stages, the longest first.
     pub longest_waits: Vec<LongWait>,
     /// Records that were lost before the window.
     pub lost: u64,
@@ -113,7 +115,7 @@ impl Summary {
         longest_waits.sort_by_key(|wait| (std::cmp::Reverse(wait.ns), wait.after_ns, wait.track));
         longest_waits.truncate(LONGEST);
         longest_waits.iter_mut().for_each(|wait| wait.after_ns -= start_ns);
-        let whole = |(own, waits)| TrackSummary { waits: by_length(waits), ..own };
+        let whole = |(own, waits)| settle(own, waits, end_ns - start_ns);
         let mut summary = Self {
             verdict: Verdict::Empty,
             start_ns,
@@ -192,6 +194,11 @@ struct Books {
 }
 
 impl Books {
+    /// Whether an actor stands for the run: a stage, or any where there are none.
+    fn counts(&self, recording: &Recording, track: Track) -> bool {
+        !self.any_stage || is_stage(recording.actor(track))
+    }
+
     /// Enters a span, which lies in the window from `from_ns` to `to_ns`.
     fn span(&mut self, recording: &Recording, record: &Record, (from_ns, to_ns): (u64, u64)) {
         let (track, ns) = (record.track, to_ns - from_ns);
@@ -202,7 +209,7 @@ impl Books {
                 own.acts += 1;
                 // Saturating, since a file from outside may say anything.
                 own.busy_ns = own.busy_ns.saturating_add(ns);
-                if !self.any_stage || is_stage(recording.actor(track)) {
+                if self.counts(recording, track) {
                     let most = self.steps.entry(step).or_default();
                     *most = rows.max(*most);
                     self.stages.push((from_ns, to_ns));
@@ -213,7 +220,9 @@ impl Books {
                 let (_, waits) = self.tracks.entry(track).or_insert_with(empty);
                 let waited_ns = waits.entry(blocked).or_default();
                 *waited_ns = waited_ns.saturating_add(ns);
-                self.longest.push(LongWait { track, blocked, after_ns: from_ns, ns });
+                if self.counts(recording, track) {
+                    self.longest.push(LongWait { track, blocked, after_ns: from_ns, ns });
+                }
             }
             Event::Send { .. }
             | Event::Receive { .. }
@@ -257,10 +266,15 @@ fn blocked(recording: &Recording, wait: Wait) -> Blocked {
     }
 }
 
-fn by_length(waits: BTreeMap<Blocked, u64>) -> Vec<(Blocked, u64)> {
-    let mut waits: Vec<_> = waits.into_iter().collect();
-    waits.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
-    waits
+/// Puts the waits in order of length, with the rest of the window among them.
+fn settle(mut own: TrackSummary, mut waits: BTreeMap<Blocked, u64>, window_ns: u64) -> TrackSummary {
+    let known_ns = waits.values().fold(own.busy_ns, |sum, ns| sum.saturating_add(*ns));
+    if known_ns < window_ns {
+        waits.insert(Blocked::Turn, window_ns - known_ns);
+    }
+    own.waits = waits.into_iter().collect();
+    own.waits.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
+    own
 }
 
 /// How long at least `least` of the spans were open at once.

@@ -129,7 +129,7 @@ impl Summary {
         let Some(first) = link(track) else { return vec![] };
         let next = match first.blocked {
             Blocked::Input(other) | Blocked::Credit(other) => link(other),
-            Blocked::Outside(_) => None,
+            Blocked::Outside(_) | Blocked::Turn => None,
         };
         [Some(first), next].into_iter().flatten().collect()
     }

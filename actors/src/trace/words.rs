@@ -5,7 +5,7 @@ use super::recording::Recording;
 use super::summary::{Blocked, Summary, TrackSummary};
 use super::verdict::{BOUND, Link, Verdict};
 
-/// Causes of one actor's waiting that are told; the rest is small.
+/// Causes of one actor's waiting that are told, from half a percent on; the rest is small.
 const CAUSES: usize = 3;
 
 /// A summary beside the names of what it mentions.
@@ -57,7 +57,7 @@ impl<'a> Words<'a> {
                 "long wait: {} {} for {}, {} into the window",
                 recording.actor(wait.track),
                 time(wait.ns),
-                self.blocked(wait.blocked),
+                self.blocked(wait.track, wait.blocked),
                 time(wait.after_ns)
             ));
         }
@@ -90,7 +90,7 @@ impl<'a> Words<'a> {
             ),
             Verdict::Batcher { chain } => format!("bound by the batcher: {} of {window}", self.chain(chain)),
             Verdict::Credit { chain } => {
-                let what = chain.first().map_or("credit".into(), |link| self.blocked(link.blocked));
+                let what = chain.first().map_or("credit".into(), |link| self.blocked(link.track, link.blocked));
                 format!("bound by {what}: {} of {window}", self.chain(chain))
             }
             Verdict::Waiting { chain } if chain.is_empty() => {
@@ -103,19 +103,22 @@ impl<'a> Words<'a> {
         }
     }
 
+    fn lane(&self, track: Track) -> &'a str {
+        self.recording.tracks.get(track.0 as usize).map_or("?", |name| &name.lane)
+    }
+
     fn busy(&self, track: Track) -> String {
         percent(self.summary.track(track).map_or(0.0, |own| self.summary.share(own.busy_ns)))
     }
 
     /// How busy the lane of `track` is, if that is much more than the actor itself.
     fn lane_beyond(&self, track: Track) -> Option<String> {
-        let lane = |track: Track| self.recording.tracks.get(track.0 as usize).map(|name| name.lane.as_str());
-        let own_lane = lane(track)?;
+        let own_lane = self.lane(track);
         let whole_ns = self
             .summary
             .tracks
             .iter()
-            .filter(|own| lane(own.track) == Some(own_lane))
+            .filter(|own| self.lane(own.track) == own_lane)
             .fold(0, |sum: u64, own| sum.saturating_add(own.busy_ns));
         let (whole, own) = (self.summary.share(whole_ns), self.summary.share(self.summary.track(track)?.busy_ns));
         (whole > own + 0.1).then(|| format!("all of {own_lane}: {}", percent(whole)))
@@ -128,7 +131,7 @@ impl<'a> Words<'a> {
             format!(
                 "{} {verb} {} {}",
                 self.recording.actor(link.track),
-                self.blocked(link.blocked),
+                self.blocked(link.track, link.blocked),
                 percent(link.share)
             )
         };
@@ -140,11 +143,12 @@ impl<'a> Words<'a> {
         let idle_ns = self.summary.window_ns.saturating_sub(own.busy_ns);
         let cause = |(blocked, ns): &(Blocked, u64)| {
             let share = if idle_ns == 0 { 0.0 } else { *ns as f64 / idle_ns as f64 };
-            format!("{} {}", self.blocked(*blocked), percent(share))
+            format!("{} {}", self.blocked(own.track, *blocked), percent(share))
         };
-        let causes: Vec<_> = own.waits.iter().take(CAUSES).map(cause).collect();
+        let told = own.waits.iter().take(CAUSES).filter(|(_, ns)| ns.saturating_mul(200) >= idle_ns);
+        let causes: Vec<_> = told.map(cause).collect();
         let causes = if causes.is_empty() { String::new() } else { format!(": {}", causes.join(", ")) };
-        let lane = self.recording.tracks.get(own.track.0 as usize).map_or("?", |name| name.lane.as_str());
+        let lane = self.lane(own.track);
         let acts = match own.busy_ns.checked_div(own.acts) {
             Some(mean_ns) => format!("{} acts of {}", own.acts, time(mean_ns)),
             None => "no acts".into(),
@@ -153,12 +157,13 @@ impl<'a> Words<'a> {
         format!("{} idle {idle}{causes} ({lane}, {acts})", self.recording.actor(own.track))
     }
 
-    /// What was waited for, in words.
-    pub fn blocked(&self, blocked: Blocked) -> String {
+    /// What `track` waited for, in words.
+    pub fn blocked(&self, track: Track, blocked: Blocked) -> String {
         match blocked {
-            Blocked::Input(track) => format!("input from {}", self.recording.actor(track)),
-            Blocked::Credit(track) => format!("credit of {}", self.recording.actor(track)),
+            Blocked::Input(from) => format!("input from {}", self.recording.actor(from)),
+            Blocked::Credit(of) => format!("credit of {}", self.recording.actor(of)),
             Blocked::Outside(cause) => self.recording.cause(cause).to_owned(),
+            Blocked::Turn => format!("its turn on {}", self.lane(track)),
         }
     }
 }

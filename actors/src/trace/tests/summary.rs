@@ -123,9 +123,12 @@ fn figures_are_of_the_window_and_idleness_has_its_causes() {
     assert_eq!((summary.edges[0].mean, summary.edges[0].max), (1.0, 2));
     assert_eq!((summary.counters[0].mean, summary.counters[0].max), (6.0, 6));
     assert_eq!(summary.longest_waits.iter().map(|wait| wait.ns).collect::<Vec<_>>(), [30_000, 10_000]);
+    for own in &summary.tracks {
+        assert_eq!(own.busy_ns + own.waits.iter().map(|(_, ns)| ns).sum::<u64>(), summary.window_ns);
+    }
     let lines = Words::new(&summary, &hand.recording).lines();
     assert!(lines.contains(&"2 steps, 8 rows, 40000.0 rows/s; at least two stages at once 25 %".into()), "{lines:#?}");
-    let wanted = "stage 1 idle 45 %: credit of sampler 33 %, input from stage 0 11 % (cpu:1, 2 acts of 55.0 µs)";
+    let wanted = "stage 1 idle 45 %: its turn on cpu:1 56 %, credit of sampler 33 %, input from stage 0 11 % (cpu:1, 2 acts of 55.0 µs)";
     assert!(lines.contains(&wanted.into()), "{lines:#?}");
     assert!(
         lines.contains(&"long wait: stage 1 30.0 µs for credit of sampler, 150.0 µs into the window".into()),

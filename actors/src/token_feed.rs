@@ -7,6 +7,7 @@ use crate::stage::{Input, Output};
 use crate::tensor::Tensor;
 use crate::ticket::{Samples, Ticket};
 use crate::trace::{Event, Track, Wait};
+use fail::fail_point;
 
 /// Resolves the ids of each step as soon as the samples it needs are here.
 pub struct TokenFeed {
@@ -86,6 +87,7 @@ impl Actor for TokenFeed {
         let ids = &mut slot.memory.as_u32_mut()[..rows as usize];
         let refused = |cause| Fault::Refused { actor: self.name.clone(), step, cause: Box::new(cause) };
         self.feeder.resolve(ticket, ids).map_err(refused)?;
+        fail_point!("feed");
         let end_ns = context.finish(self.track, rows, u64::from(rows) * 4);
         for edge in &self.ids.edges {
             let sent_ns = end_ns.saturating_sub(1).max(start_ns);

@@ -2,17 +2,19 @@
 
 use super::conductor::{Conductor, Signal};
 use super::detokenizer::{Bulletin, Detokenizer};
+use super::supervision::{Lanes, Supervisor};
 use super::{Engine, EngineError, devices};
 use crate::checkpoint::{Checkpoint, DummyRows, TensorRows, remote_code};
 use crate::error::Error;
 use crate::text::Tokenizer;
 use actix::Actor as _;
 use actors::dispatcher::Dispatcher;
-use actors::lane::{Lane, LaneHandle, LaneSpec};
+use actors::lane::{Down, Lane, LaneHandle, LaneSpec};
 use actors::port::{Bell, channel};
 use actors::stage::{Input, Output as StageOutput};
 use actors::trace::Trace;
 use actors::wiring::{Fittings, Wiring, wire};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use graph::DType;
 use graph::models::{self, Architecture};
 use graph::plan::{Bounds, Deployment, Plan, Role, WeightSpec, compile};
@@ -248,11 +250,16 @@ impl EngineBuilder {
         let (outbox, mut inboxes) = channel((0..BULLETINS).map(|_| Bulletin::default()).collect(), 1);
         let track = trace.track("text", "detokenizer");
         let edge = trace.edge("tokens", dispatcher.track(), track);
-        let control = Control::start(dispatcher, StageOutput { outbox, edges: vec![edge] })?;
+        // Room for all: nobody faults again before he has been restarted.
+        let (report, downs) = bounded(plan.data().actors.len() + 1);
+        let running = Lanes::default();
+        let supervisor = Supervisor::new(running.clone());
+        let bulletins_out = StageOutput { outbox, edges: vec![edge] };
+        let control = Control::start(dispatcher, bulletins_out, (downs, supervisor))?;
         let bulletins = Input { inbox: inboxes.remove(0), edge };
         let back = (control.orders.clone(), control.bell.clone());
         let detokenizer = Detokenizer::new(track, tokenizer.clone(), bulletins, back);
-        let text = lane("text".into(), Duration::ZERO, &trace, &control.addr);
+        let text = lane("text".into(), Duration::ZERO, &trace, (&report, &control.bell));
         let mut handles = vec![Lane::spawn(text, vec![Box::new(detokenizer)]).map_err(EngineError::Thread)?];
         for ((actors, device), team) in lanes.into_iter().zip(&plan.data().devices).zip(&teams) {
             let team = team.clone();
@@ -260,10 +267,13 @@ impl EngineBuilder {
             let spec = LaneSpec {
                 // A core that is not ours to use is no reason to stop: the lane runs where it may.
                 prepare: Some(Box::new(move || drop(team.pin_caller()))),
-                ..lane(device.name.clone(), spin, &trace, &control.addr)
+                ..lane(device.name.clone(), spin, &trace, (&report, &control.bell))
             };
             handles.push(Lane::spawn(spec, actors).map_err(EngineError::Thread)?);
         }
+        let names = std::iter::once("text").chain(plan.data().devices.iter().map(|device| device.name.as_str()));
+        let orders = names.zip(&handles).map(|(name, lane)| (name.to_owned(), lane.orders().clone()));
+        running.set(orders.collect()).expect("set once, here");
         Ok(Engine::new(
             self.checkpoint.dir().display().to_string(),
             plan,
@@ -335,30 +345,33 @@ impl RowSource for DummyRows {
 }
 
 /// A lane whose faults the conductor hears of.
-fn lane(name: String, spin: Duration, trace: &Trace, conductor: &actix::Addr<Conductor>) -> LaneSpec {
-    let conductor = conductor.clone();
-    LaneSpec {
-        name,
-        prepare: None,
-        spin,
-        recorder: trace.recorder(TRACE_RECORDS),
-        // A mailbox that is full is full of signals that make the conductor find the pipeline closed.
-        on_down: Box::new(move |down| drop(conductor.try_send(Signal::Down(down)))),
-    }
+fn lane(name: String, spin: Duration, trace: &Trace, (report, bell): (&Sender<Down>, &Bell)) -> LaneSpec {
+    let (report, bell) = (report.clone(), bell.clone());
+    let on_down = move |down| {
+        // There is room, and where the conductor is gone so is everybody who waits.
+        drop(report.try_send(down));
+        bell.ring();
+    };
+    let recorder = trace.recorder(TRACE_RECORDS);
+    LaneSpec { name, prepare: None, spin, recorder, on_down: Box::new(on_down) }
 }
 
 /// The control thread of an engine.
 pub(super) struct Control {
     pub(super) addr: actix::Addr<Conductor>,
-    pub(super) orders: crossbeam::channel::Sender<super::conductor::Order>,
+    pub(super) orders: Sender<super::conductor::Order>,
     pub(super) bell: Bell,
     pub(super) thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Control {
-    fn start(dispatcher: Dispatcher, bulletins: StageOutput<Bulletin>) -> Result<Self, EngineError> {
-        let (orders, receiver) = crossbeam::channel::bounded(ORDERS);
-        let (hand, taken) = crossbeam::channel::bounded(1);
+    fn start(
+        dispatcher: Dispatcher,
+        bulletins: StageOutput<Bulletin>,
+        supervision: (Receiver<Down>, Supervisor),
+    ) -> Result<Self, EngineError> {
+        let (orders, receiver) = bounded(ORDERS);
+        let (hand, taken) = bounded(1);
         let target: Arc<OnceLock<actix::Addr<Conductor>>> = Arc::default();
         let wake = target.clone();
         let bell = Bell::callback(Box::new(move || {
@@ -371,7 +384,7 @@ impl Control {
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             let system = actix::System::new();
             system.block_on(async {
-                let addr = Conductor::new(dispatcher, receiver, own, bulletins).start();
+                let addr = Conductor::new(dispatcher, receiver, own, bulletins, supervision).start();
                 let _ = target.set(addr.clone());
                 let _ = hand.send(addr);
             });

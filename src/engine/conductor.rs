@@ -4,6 +4,7 @@
 //! dropped when its mailbox is full, because every signal makes the actor look at everything.
 
 use super::detokenizer::{Bulletin, Notice};
+use super::supervision::Supervisor;
 use super::{Ended, Output as Heard};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use actors::batcher::{SequenceSpec, Update};
@@ -30,8 +31,6 @@ pub(crate) enum Order {
 pub(crate) enum Signal {
     /// Samples, credits or orders may be there.
     Turn,
-    /// An actor of a lane faulted.
-    Down(Down),
     /// End: what is in flight fails.
     Stop,
 }
@@ -45,6 +44,9 @@ pub(crate) struct Conductor {
     /// What is known since the last bulletin. Without a free one nothing more may become known.
     open: Option<Slot<Bulletin>>,
     next_turn: u64,
+    /// Faults of actors on lanes.
+    downs: Receiver<Down>,
+    supervisor: Supervisor,
     /// Why the engine failed.
     failed: Option<String>,
 }
@@ -55,8 +57,19 @@ impl Conductor {
         orders: Receiver<Order>,
         bell: Bell,
         bulletins: Output<Bulletin>,
+        (downs, supervisor): (Receiver<Down>, Supervisor),
     ) -> Self {
-        Self { dispatcher: Some(dispatcher), orders, bell, bulletins, open: None, next_turn: 0, failed: None }
+        let dispatcher = Some(dispatcher);
+        Self { dispatcher, orders, bell, bulletins, open: None, next_turn: 0, downs, supervisor, failed: None }
+    }
+
+    /// Restarts actors that are down, or notes why the engine gives up.
+    fn supervise(&mut self) {
+        while let (Ok(down), Some(dispatcher)) = (self.downs.try_recv(), &self.dispatcher) {
+            if let Err(why) = self.supervisor.on_down(&down, dispatcher.now_ns()) {
+                self.failed.get_or_insert(why);
+            }
+        }
     }
 
     /// The bulletin that this turn writes.
@@ -71,6 +84,7 @@ impl Conductor {
 
     /// Whether anything moved. Without a free bulletin nothing does: its return rings the bell.
     fn turn(&mut self) -> bool {
+        self.supervise();
         let Some(mut slot) = self.open() else { return false };
         let mut moved = self.take_orders(&mut slot.notices);
         if let Some(dispatcher) = &mut self.dispatcher {
@@ -181,9 +195,6 @@ impl Handler<Signal> for Conductor {
     fn handle(&mut self, signal: Signal, context: &mut Self::Context) {
         match signal {
             Signal::Turn => {}
-            Signal::Down(down) => {
-                self.failed.get_or_insert_with(|| format!("{}: {}", down.lane, down.fault));
-            }
             Signal::Stop => return self.stop(),
         }
         for _ in 0..TURNS {

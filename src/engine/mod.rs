@@ -5,6 +5,7 @@ mod conductor;
 mod detokenizer;
 mod devices;
 mod error;
+mod supervision;
 
 pub use builder::EngineBuilder;
 pub use error::EngineError;

@@ -1,6 +1,7 @@
 //! Where the time of a step goes: every call of a whole model timed, and added up by op, beside the machine's limits.
 //!
-//! `cargo bench -p millstream-kernels --bench step -- SHAPE [THREADS]`, SHAPE being a folder of benches/shapes
+//! `cargo bench -p millstream-kernels --bench step -- SHAPE [THREADS [CASE]]`, SHAPE being a folder of
+//! benches/shapes, CASE a part of a case's name
 
 mod common;
 
@@ -8,7 +9,7 @@ use common::{Noise, noise, team};
 use graph::DType;
 use graph::models::describe;
 use graph::plan::cost::{Cost, Stretch, step_cost};
-use graph::plan::{Bounds, Call, Deployment, DeviceSpec, Plan, Program, Role, compile};
+use graph::plan::{Bounds, Call, Deployment, DeviceSpec, Plan, Program, Role, RowSet, compile};
 use kernels::ceiling::{fma_peak, median, read_bandwidth};
 use kernels::{Executor, Isa, Limits, Memory, Span, Step, Weight, catalogue};
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ fn main() {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
     let shape = words.next().unwrap_or_else(|| "qwen3-0.6b".into());
     let threads = words.next().map_or(2, |word| word.parse().expect("a count of threads"));
+    let only = words.next();
     let (plan, program) = program(&shape);
     let team = team(threads);
     let load = |(i, spec): (usize, &graph::plan::WeightSpec)| {
@@ -39,10 +41,15 @@ fn main() {
     for (what, spans, sampled) in [
         ("1 row, position 16", vec![(16, 1)], 1),
         ("1 row, position 1000", vec![(1000, 1)], 1),
+        ("2 rows, position 16", vec![(16, 1); 2], 2),
+        ("4 rows, position 16", vec![(16, 1); 4], 4),
         ("8 rows, position 16", vec![(16, 1); 8], 8),
         ("32 rows, position 16", vec![(16, 1); 32], 32),
         ("prompt of 512", vec![(0, 512)], 1),
     ] {
+        if only.as_ref().is_some_and(|only| !what.contains(only.as_str())) {
+            continue;
+        }
         let (step, cost) = (step(&spans, sampled), cost(&plan, &spans, sampled));
         let mut runs = vec![];
         let mut ops: BTreeMap<&str, f64> = BTreeMap::new();
@@ -81,7 +88,7 @@ fn main() {
 fn label(call: &Call) -> &'static str {
     let Call::Contract { x, parts } = call else { return catalogue::name(call) };
     match parts.len() {
-        _ if x.rows == graph::plan::RowSet::Sampled => "contract: head",
+        _ if x.rows == RowSet::Sampled => "contract: head",
         3 => "contract: qkv",
         2 => "contract: gate, up",
         _ => "contract",

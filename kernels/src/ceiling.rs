@@ -14,16 +14,16 @@ use std::time::{Duration, Instant};
 const LENGTH: Duration = Duration::from_millis(30);
 /// Bytes a thread reads between two looks at the clock, as two streams.
 const PIECE: usize = 4 << 20;
-/// Bytes that prefetches run ahead: the pattern of a contraction of one row, and of the fastest reads measured with two streams.
-const AHEAD: usize = 768;
+/// Bytes that prefetches run ahead of each stream.
+const AHEAD: usize = 512;
 /// Multiply-adds between two looks at the clock.
 const FMA_TURNS: usize = 100_000;
 /// Chains of multiply-adds: two units of four cycles need eight; twelve fill the registers as a contraction does.
 const CHAINS: usize = 12;
 
-struct Read<'a>(&'a [u8]);
+struct TwoStreams<'a>(&'a [u8]);
 
-impl Kernel for Read<'_> {
+impl Kernel for TwoStreams<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -37,6 +37,25 @@ impl Kernel for Read<'_> {
                 for (half, eight) in line.iter().enumerate() {
                     sums[stream * 2 + half] = s.max(sums[stream * 2 + half], s.load(eight));
                 }
+            }
+        }
+        black_box(sums.map(|sum| s.lanes(sum)));
+    }
+}
+
+struct OneStream<'a>(&'a [u8]);
+
+impl Kernel for OneStream<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (lines, _) = self.0.as_chunks::<128>();
+        let mut sums = [s.zero(); 4];
+        for line in lines {
+            let eights: &[[f32; 8]] = bytemuck::cast_slice(line);
+            for (sum, eight) in sums.iter_mut().zip(eights) {
+                *sum = s.max(*sum, s.load(eight));
             }
         }
         black_box(sums.map(|sum| s.lanes(sum)));
@@ -61,30 +80,33 @@ impl Kernel for MultiplyAdd {
     }
 }
 
-/// Runs `piece` on all threads until the time is up; pieces a second of wall time.
-fn rate(team: &Team, piece: &(dyn Fn(usize) + Sync)) -> f64 {
+/// Runs `piece` on all threads until `length` is over; pieces a second of wall time.
+fn rate(team: &Team, length: Duration, piece: &(dyn Fn(usize) + Sync)) -> f64 {
     let (next, start) = (AtomicUsize::new(0), Instant::now());
     team.run(&|_| {
-        while start.elapsed() < LENGTH {
+        while start.elapsed() < length {
             piece(next.fetch_add(1, Ordering::Relaxed));
         }
     });
     next.load(Ordering::Relaxed) as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Bytes a second that the team reads from `memory`: two streams a thread, with prefetch. The memory must be far larger than the last
-/// cache, and must have been written: pages never written all read the same zeros.
+/// Bytes a second that the team reads from `memory`: in two streams a thread with prefetch, or in one without, whichever is faster.
+/// The memory must be far larger than the last cache, and must have been written: pages never written all read the same zeros.
 pub fn read_bandwidth(team: &Team, memory: &Memory) -> f64 {
     let (bytes, isa) = (memory.as_bytes(), Isa::detect());
     let piece_len = PIECE.min(bytes.len());
     let pieces = (bytes.len() / piece_len.max(1)).max(1);
-    rate(team, &|number| isa.run(Read(&bytes[number % pieces * piece_len..][..piece_len]))) * piece_len as f64
+    let piece = |number: usize| &bytes[number % pieces * piece_len..][..piece_len];
+    let two = rate(team, LENGTH / 2, &|number| isa.run(TwoStreams(piece(number))));
+    let one = rate(team, LENGTH / 2, &|number| isa.run(OneStream(piece(number))));
+    two.max(one) * piece_len as f64
 }
 
 /// f32 operations a second that the team does in fused multiply-adds, two each.
 pub fn fma_peak(team: &Team) -> f64 {
     let isa = Isa::detect();
-    rate(team, &|_| isa.run(MultiplyAdd)) * (FMA_TURNS * CHAINS * 8 * 2) as f64
+    rate(team, LENGTH, &|_| isa.run(MultiplyAdd)) * (FMA_TURNS * CHAINS * 8 * 2) as f64
 }
 
 /// What [`compare`] found.

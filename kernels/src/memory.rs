@@ -1,6 +1,6 @@
 //! Zeroed, aligned bytes: what weights, caches, scratch and messages are made of.
 //!
-//! Invariant: the first byte lies on a 64-byte boundary, and all bytes are initialised from the start. From 4 MiB on the memory is
+//! Invariant: the first byte lies on a 64-byte boundary, and all bytes are initialised from the start. From 1 MiB on the memory is
 //! a mapping of its own on a 2 MiB boundary that asks for huge pages: a prefetch does not wait for a page walk as a load does,
 //! so streaming through small pages loses bandwidth.
 
@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 const LINE: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
-const MAPPED_FROM: usize = 4 << 20;
+const MAPPED_FROM: usize = 1 << 20;
 
 /// Zeroed bytes on a 64-byte boundary, viewed as bytes or as elements.
 pub struct Memory {

@@ -7,6 +7,9 @@ use crate::isa::{Kernel, Simd, math};
 use crate::panel::{Ahead, Format, LANES, Sums, add_terms, store_lanes, sweep};
 use std::marker::PhantomData;
 
+/// Pages that prefetches run ahead: one is over too soon, since only some of its dims are read at a time.
+const AHEAD_PAGES: usize = 3;
+
 /// o of a tile over the pages that all its queries see whole, for `count` panels of dims.
 #[inline(always)]
 pub(super) fn values<S: Simd, F: Format>(
@@ -73,10 +76,13 @@ impl<F: Format, const R: usize, const P: usize, const STREAM: bool> Kernel for V
             let lines = std::array::from_fn(|p| at(page, panel + p));
             let weights = &weights[i * PAGE * R..][..PAGE * R];
             if STREAM {
-                let next = match pages.get(i + 1) {
+                let next = match pages.get(i + AHEAD_PAGES) {
                     Some(&next) => std::array::from_fn(|p| at(next, panel + p).as_ptr()),
-                    // The first page's next panels; past the last panel the addresses are merely useless.
-                    None => std::array::from_fn(|p| at(pages[0], panel + p).as_ptr().wrapping_add(P * LINES)),
+                    // The first pages' next panels; past the last panel the addresses are merely useless.
+                    None => {
+                        let first = pages[(i + AHEAD_PAGES - pages.len()).min(pages.len() - 1)];
+                        std::array::from_fn(|p| at(first, panel + p).as_ptr().wrapping_add(P * LINES))
+                    }
                 };
                 let next = Ahead::lines::<F>(next);
                 if size_of::<F::Line>() > 64 {

@@ -29,8 +29,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const GROUP_BLOCKS: usize = 32;
 /// Panels a thread takes at a time, at most.
 const STRIP_MAX: usize = 8;
-/// Lines of a chunk of K where they are widened or are f32: what row blocks read again and again stays near the core.
-const CHUNK_LINES: usize = 256;
+/// Lines of a chunk of K: with the chunk that is prefetched meanwhile, and x, it stays in a first-level cache of 32 KiB.
+const CHUNK_LINES: usize = 128;
 
 /// One weight and its result.
 #[derive(Clone, Copy)]

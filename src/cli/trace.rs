@@ -61,21 +61,25 @@ pub(super) fn trace(args: &args::Trace) -> Result<(), Failure> {
     let text = read(&args.file).map_err(|source| Failure::Read { what: file.clone(), source })?;
     let read = read_chrome(&text).map_err(|fault| Failure::Trace { file, fault })?;
     let summary = Summary::of(&read.recording);
+    let mut lines = vec![];
     if args.json {
-        println!("{}", figures(&read, &summary));
-        return Ok(());
-    }
-    for line in Words::new(&summary, &read.recording).lines() {
+        lines.push(figures(&read, &summary).to_string());
+    } else {
         // Names come from the file, and no file commands a terminal.
-        println!("{}", line.replace(char::is_control, "\u{fffd}"));
+        let tame = |line: String| line.replace(char::is_control, "\u{fffd}");
+        lines.extend(Words::new(&summary, &read.recording).lines().into_iter().map(tame));
+        if read.lonely > 0 {
+            lines.push(format!("{} messages have only one end in the file, and no arrow", read.lonely));
+        }
+        if read.skipped > 0 {
+            lines.push(format!("{} events are not of this format and were stepped over", read.skipped));
+        }
     }
-    if read.lonely > 0 {
-        println!("{} messages have only one end in the file, and no arrow", read.lonely);
+    match writeln!(std::io::stdout().lock(), "{}", lines.join("\n")) {
+        // Whoever reads has seen enough.
+        Err(source) if source.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Failure::io("standard output")),
     }
-    if read.skipped > 0 {
-        println!("{} events are not of this format and were stepped over", read.skipped);
-    }
-    Ok(())
 }
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {

@@ -50,21 +50,34 @@ fn place(record: &Record, index: u32) -> (u64, u8, Reverse<u64>, u32) {
     (record.start_ns, rank, Reverse(record.end_ns), index)
 }
 
-/// The number of each record's arrow, and how many ends have none. A message is known by its edge and step.
+/// The records of a message's sending and taking.
+type Ends = (Option<usize>, Option<usize>);
+
+/// The number of each record's arrow, and how many ends have none. A message is known by its edge and step, and among several of
+/// one step by its place, since an edge keeps their order.
 fn arrows(records: &[Record]) -> (Vec<Option<u32>>, u64) {
-    let mut ends: HashMap<(Edge, u64), (Option<usize>, Option<usize>)> = HashMap::new();
+    let mut ends: HashMap<(Edge, u64, u32), Ends> = HashMap::new();
+    let mut places: HashMap<(Edge, u64), (u32, u32)> = HashMap::new();
     let mut all = 0;
     for (index, record) in records.iter().enumerate() {
         match record.event {
-            Event::Send { edge, step } => drop(ends.entry((edge, step)).or_default().0.get_or_insert(index)),
-            Event::Receive { edge, step } => drop(ends.entry((edge, step)).or_default().1.get_or_insert(index)),
+            Event::Send { edge, step } => {
+                let (place, _) = places.entry((edge, step)).or_default();
+                ends.entry((edge, step, *place)).or_default().0 = Some(index);
+                *place += 1;
+            }
+            Event::Receive { edge, step } => {
+                let (_, place) = places.entry((edge, step)).or_default();
+                ends.entry((edge, step, *place)).or_default().1 = Some(index);
+                *place += 1;
+            }
             Event::Act { .. } | Event::Wait(_) | Event::Depth { .. } | Event::Count { .. } | Event::Mark { .. } => {
                 continue;
             }
         }
         all += 1;
     }
-    let whole = |(tail, head): (Option<usize>, Option<usize>)| Some((tail?, head?));
+    let whole = |(tail, head): Ends| Some((tail?, head?));
     let forward = |(tail, head): &(usize, usize)| records[*tail].start_ns <= records[*head].start_ns;
     let mut pairs: Vec<_> = ends.into_values().filter_map(whole).filter(forward).collect();
     pairs.sort_unstable();

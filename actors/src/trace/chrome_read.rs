@@ -3,15 +3,13 @@
 
 use super::chrome::FORMAT;
 use super::chrome_fields::{Field, Fields, Scalar};
+use super::chrome_tables::{Head, one_of};
 use super::record::{Cause, Counter, Edge, Event, Name, Record, Track, Wait};
-use super::recording::{EdgeName, Recording, TrackName};
-use serde::Deserialize;
+use super::recording::Recording;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Entries of a table: its numbers have 16 bits.
-const TABLE_MAX: usize = 1 << 16;
 /// Nanoseconds that a time may have: 292 years.
 const TIME_MAX: f64 = i64::MAX as f64;
 
@@ -87,79 +85,6 @@ pub fn read_chrome(text: &[u8]) -> Result<ChromeRead, ChromeFault> {
     read.recording.records = records;
     read.recording.records.sort_unstable();
     Ok(read)
-}
-
-#[derive(Deserialize)]
-struct Head {
-    #[serde(rename = "otherData")]
-    other: Option<Other>,
-}
-
-/// `otherData` on the wire.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Other {
-    format: String,
-    lost_records: u64,
-    lonely_ends: u64,
-    tracks: Vec<WireTrack>,
-    edges: Vec<WireEdge>,
-    counters: Vec<String>,
-    causes: Vec<String>,
-    names: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct WireTrack {
-    lane: String,
-    actor: String,
-}
-
-#[derive(Deserialize)]
-struct WireEdge {
-    what: String,
-    from: u16,
-    to: u16,
-}
-
-impl Other {
-    fn tables(self) -> Result<Recording, ChromeFault> {
-        let tracks = self.tracks.len();
-        let lengths = [
-            ("tracks", tracks),
-            ("edges", self.edges.len()),
-            ("counters", self.counters.len()),
-            ("causes", self.causes.len()),
-            ("names", self.names.len()),
-        ];
-        if let Some((key, length)) = lengths.into_iter().find(|(_, length)| *length > TABLE_MAX) {
-            let wanted = format!("at most {TABLE_MAX} entries");
-            return Err(field(&format!("otherData.{key}"), &wanted, &length.to_string()));
-        }
-        for (index, edge) in self.edges.iter().enumerate() {
-            for (end, track) in [("from", edge.from), ("to", edge.to)] {
-                if usize::from(track) >= tracks {
-                    let place = format!("otherData.edges[{index}].{end}");
-                    return Err(field(&place, &one_of(tracks, "tracks"), &track.to_string()));
-                }
-            }
-        }
-        let track = |WireTrack { lane, actor }| TrackName { lane, actor };
-        let edge = |WireEdge { what, from, to }| EdgeName { what, from: Track(from), to: Track(to) };
-        Ok(Recording {
-            tracks: self.tracks.into_iter().map(track).collect(),
-            edges: self.edges.into_iter().map(edge).collect(),
-            counters: self.counters,
-            causes: self.causes,
-            names: self.names,
-            records: vec![],
-            lost: self.lost_records,
-        })
-    }
-}
-
-fn one_of(length: usize, what: &str) -> String {
-    format!("the number of one of {length} {what}")
 }
 
 /// The file as an object; says whether it has events.
@@ -340,6 +265,6 @@ impl Entry<'_> {
     }
 }
 
-fn field(place: &str, wanted: &str, got: &str) -> ChromeFault {
+pub(super) fn field(place: &str, wanted: &str, got: &str) -> ChromeFault {
     ChromeFault::Field { place: place.into(), wanted: wanted.into(), got: got.into() }
 }

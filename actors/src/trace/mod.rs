@@ -5,6 +5,7 @@
 mod chrome;
 mod chrome_fields;
 mod chrome_read;
+mod chrome_tables;
 mod layer;
 mod record;
 mod recorder;

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub(super) const BOUND: f64 = 0.6;
 /// Lanes within this share of the busiest are as busy as it is.
 const EQUAL: f64 = 0.9;
+/// A smaller share than this is nothing to tell.
+const WORTH_TELLING: f64 = 0.005;
 /// With some actor acting for this share of the window and no lane bound, the actors acted one after the other.
 const IN_TURN: f64 = 0.75;
 
@@ -116,8 +118,8 @@ impl Summary {
         let waited =
             |own: &TrackSummary| own.waits.iter().filter(for_it).fold(0, |sum: u64, (_, ns)| sum.saturating_add(*ns));
         let all = self.tracks.iter().filter(|own| of(own.track)).map(|own| (waited(own), own.track));
-        let (ns, waiter) = all.max_by_key(|(ns, _)| *ns).filter(|(ns, _)| *ns > 0)?;
-        Some((waiter, self.share(ns)))
+        let (ns, waiter) = all.max_by_key(|(ns, _)| *ns)?;
+        Some((waiter, self.share(ns))).filter(|(_, share)| *share >= WORTH_TELLING)
     }
 
     /// What `track` waited for most, and what that waited for most.

@@ -62,6 +62,19 @@ fn an_end_whose_other_end_was_lost_is_left_out_and_counted() {
 }
 
 #[test]
+fn several_messages_of_a_step_are_told_apart_by_their_order() {
+    let (edge, step) = (HIDDEN, 1);
+    let hand = [10, 20].into_iter().fold(Hand::new(), |hand, at| {
+        hand.point(FIRST, at, Event::Send { edge, step }).point(SECOND, at + 15, Event::Receive { edge, step })
+    });
+    let (text, summary) = written(&hand.recording);
+    assert_eq!(summary, Written { events: 4, lonely: 0 });
+    let ids: Vec<&str> =
+        text.match_indices("\"id\":").map(|(at, key)| &text[at + key.len()..at + key.len() + 1]).collect();
+    assert_eq!(ids, ["1", "2", "1", "2"]);
+}
+
+#[test]
 fn foreign_events_are_stepped_over_and_counted() {
     let (text, _) = written(&message().recording);
     let foreign = r#""traceEvents":[ {"ph":"B","ts":"soon","tid":"main","args":[1,{"edge":[[]]}]}, 7, null, {"ph":"X","cat":"gpu"},"#;

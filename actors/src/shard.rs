@@ -3,7 +3,7 @@
 use crate::stage::{Firing, Refusal, Stage};
 use crate::tensor::Tensor;
 use fail::fail_point;
-use graph::plan::{Program, RowSet};
+use graph::plan::{Place, RowSet};
 use kernels::Executor;
 use kernels::executor::PORTS_MAX;
 use smallvec::SmallVec;
@@ -19,29 +19,10 @@ pub struct LayerShard {
 impl LayerShard {
     /// A stage over `executor`, whose program has `outputs` outputs.
     pub fn new(executor: Executor, outputs: usize) -> Self {
-        let rows = |port| output_rows(executor.program(), port as u16);
+        let rows = |port| executor.program().rows_at(Place::Output(port as u16)).unwrap_or(RowSet::All);
         let (outputs, weight_bytes) = ((0..outputs).map(rows).collect(), executor.weight_bytes());
         Self { executor, outputs, weight_bytes }
     }
-}
-
-/// Which rows an output has: those of the operands that lie in it.
-fn output_rows(program: &Program, port: u16) -> RowSet {
-    use graph::plan::{Call, Place};
-    let in_port = |o: &graph::plan::Operand| o.place == Place::Output(port);
-    let written = program.calls.iter().find_map(|call| match call {
-        Call::Contract { parts, .. } => parts.iter().map(|part| part.1).find(in_port),
-        Call::AddRmsNorm { sum, y, .. } => [*sum, *y].into_iter().find(in_port),
-        Call::Gather { y, .. }
-        | Call::RmsNorm { y, .. }
-        | Call::Attend { y, .. }
-        | Call::Gated { y, .. }
-        | Call::Unary { y, .. }
-        | Call::Binary { y, .. }
-        | Call::SampledRows { y, .. } => Some(*y).filter(in_port),
-        Call::Bias { x, .. } | Call::Rope { x, .. } => Some(*x).filter(in_port),
-    });
-    written.map_or(RowSet::All, |o| o.rows)
 }
 
 impl Stage<Tensor> for LayerShard {

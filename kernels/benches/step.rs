@@ -86,7 +86,7 @@ fn main() {
 
 /// The op; the head apart from other contractions.
 fn label(call: &Call) -> &'static str {
-    let Call::Contract { x, parts } = call else { return catalogue::name(call) };
+    let Call::Contract { x, parts } = call else { return call.name() };
     match parts.len() {
         _ if x.rows == RowSet::Sampled => "contract: head",
         3 => "contract: qkv",

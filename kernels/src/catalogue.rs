@@ -7,23 +7,6 @@ use graph::plan::Call;
 /// The kind of device that this crate computes on.
 const DEVICE: &str = "cpu";
 
-/// The name of a call's op, as messages and traces have it.
-pub fn name(call: &Call) -> &'static str {
-    match call {
-        Call::Gather { .. } => "gather",
-        Call::Contract { .. } => "contract",
-        Call::Bias { .. } => "bias",
-        Call::RmsNorm { .. } => "rms_norm",
-        Call::AddRmsNorm { .. } => "add_rms_norm",
-        Call::Rope { .. } => "rope",
-        Call::Attend { .. } => "attend",
-        Call::Gated { .. } => "gated",
-        Call::Unary { .. } => "unary",
-        Call::Binary { .. } => "binary",
-        Call::SampledRows { .. } => "sampled_rows",
-    }
-}
-
 /// Whether a CPU computes this call on this element type: that of its weight (gather, contract, bias, norms), of its cache (attend), or
 /// of its activations.
 ///
@@ -42,7 +25,7 @@ pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
         | Call::Binary { .. }
         | Call::SampledRows { .. } => dtype == DType::F32,
     };
-    if there { Ok(()) } else { Err(KernelError::Missing { op: name(call), dtype, device: DEVICE }) }
+    if there { Ok(()) } else { Err(KernelError::Missing { op: call.name(), dtype, device: DEVICE }) }
 }
 
 #[cfg(test)]

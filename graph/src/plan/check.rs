@@ -49,11 +49,14 @@ fn actors(plan: &RawPlan, faults: &mut Vec<PlanError>) {
             if first != (*stage, *rank) {
                 fault(format!("device {} belongs to stage {} rank {}", device.0, first.0, first.1));
             }
-            let scratch = program.calls.iter().flat_map(operands).filter_map(|o| match o.place {
-                Place::Scratch(at) => Some(at + row_bytes(plan, o.rows, o.width)),
-                Place::Input(_) | Place::Output(_) => None,
-            });
-            if scratch.max().unwrap_or(0) > program.scratch_bytes {
+            let mut scratch = 0;
+            for call in &program.calls {
+                call.visit(&mut |_, o| match o.place {
+                    Place::Scratch(at) => scratch = scratch.max(at.saturating_add(row_bytes(plan, o.rows, o.width))),
+                    Place::Input(_) | Place::Output(_) => {}
+                });
+            }
+            if scratch > program.scratch_bytes {
                 fault(format!("an operand lies beyond the {} bytes of scratch", program.scratch_bytes));
             }
         }
@@ -66,21 +69,6 @@ fn row_bytes(plan: &RawPlan, rows: RowSet, width: u32) -> u64 {
         RowSet::Sampled => plan.settings.sampled_rows_max,
     };
     u64::from(rows) * u64::from(width) * 4
-}
-
-/// Every operand of a call.
-fn operands(call: &super::Call) -> Vec<super::Operand> {
-    use super::Call;
-    match call {
-        Call::Gather { ids, y, .. } => vec![*ids, *y],
-        Call::Contract { x, parts } => std::iter::once(*x).chain(parts.iter().map(|p| p.1)).collect(),
-        Call::Bias { x, .. } | Call::Rope { x, .. } => vec![*x],
-        Call::RmsNorm { x, y, .. } | Call::Unary { x, y, .. } | Call::SampledRows { x, y } => vec![*x, *y],
-        Call::AddRmsNorm { a, b, sum, y, .. } => vec![*a, *b, *sum, *y],
-        Call::Attend { q, k, v, y, .. } => vec![*q, *k, *v, *y],
-        Call::Gated { gate, up, y, .. } => vec![*gate, *up, *y],
-        Call::Binary { a, b, y, .. } => vec![*a, *b, *y],
-    }
 }
 
 /// What each input port of an actor wants.
@@ -111,8 +99,7 @@ fn input_of(program: &Program, number: u16, width: u32) -> Carries {
     if program.calls.iter().any(gathered) {
         return Carries::Ids;
     }
-    let rows = program.calls.iter().flat_map(operands).find(|o| o.place == place).map_or(RowSet::All, |o| o.rows);
-    Carries::Tensor { width, rows }
+    Carries::Tensor { width, rows: program.rows_at(place).unwrap_or(RowSet::All) }
 }
 
 fn outputs(actor: &ActorPlan) -> usize {

@@ -3,6 +3,7 @@
 //! `Model → Sharded → Bridged → Fused → Partitioned → RawPlan → Plan`: shard, bridge, fuse, partition, memory, credits, lower, one
 //! file each; every pass takes the type that the one before it made.
 
+mod access;
 pub mod bridge;
 pub mod call;
 mod check;
@@ -19,6 +20,7 @@ pub mod settings;
 pub mod shard;
 mod weights;
 
+pub use access::Access;
 pub use bridge::Move;
 pub use call::{CacheSpec, Call, Cut, Operand, Place, Program, RowSet, WeightId, WeightSpec, WeightUse};
 pub use error::PlanError;

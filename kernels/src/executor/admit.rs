@@ -4,7 +4,7 @@ use super::Limits;
 use crate::error::KernelError;
 use crate::memory::Memory;
 use crate::step::Step;
-use graph::plan::{Call, Operand, Place, Program, RowSet};
+use graph::plan::{Place, Program, RowSet};
 
 /// Holds a step against the limits and against itself.
 pub(super) fn step(step: &Step, limits: Limits, page_rows: u32) -> Result<(), KernelError> {
@@ -49,7 +49,7 @@ pub(super) fn buffers(
 ) -> Result<(), KernelError> {
     let mut result = Ok(());
     for call in &program.calls {
-        visit(call, &mut |operand| {
+        call.visit(&mut |_, operand| {
             let rows = match operand.rows {
                 RowSet::All => u64::from(step.rows),
                 RowSet::Sampled => step.sampled.len() as u64,
@@ -67,23 +67,4 @@ pub(super) fn buffers(
         });
     }
     result
-}
-
-/// Every operand of a call, without allocating.
-fn visit(call: &Call, f: &mut dyn FnMut(&Operand)) {
-    match call {
-        Call::Gather { ids, y, .. } => [ids, y].into_iter().for_each(f),
-        Call::Contract { x, parts } => {
-            f(x);
-            parts.iter().for_each(|part| f(&part.1));
-        }
-        Call::Bias { x, .. } | Call::Rope { x, .. } => f(x),
-        Call::RmsNorm { x, y, .. } | Call::Unary { x, y, .. } | Call::SampledRows { x, y } => {
-            [x, y].into_iter().for_each(f);
-        }
-        Call::AddRmsNorm { a, b, sum, y, .. } => [a, b, sum, y].into_iter().for_each(f),
-        Call::Attend { q, k, v, y, .. } => [q, k, v, y].into_iter().for_each(f),
-        Call::Gated { gate, up, y, .. } => [gate, up, y].into_iter().for_each(f),
-        Call::Binary { a, b, y, .. } => [a, b, y].into_iter().for_each(f),
-    }
 }

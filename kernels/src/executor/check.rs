@@ -1,25 +1,20 @@
 //! What a program must hold before an executor is made of it.
 
 use super::{Limits, PORTS_MAX};
-use crate::catalogue::{self, name};
+use crate::catalogue;
 use crate::error::KernelError;
 use crate::weights::Weight;
-use graph::plan::{Call, Operand, Place, Program, RowSet, WeightId, WeightUse};
+use graph::plan::{Access, Call, Operand, Place, Program, RowSet, WeightId, WeightUse};
 use std::sync::Arc;
 
-/// Operands read, operands written, and whether a written one may be a read one.
-fn operands(call: &Call) -> (Vec<Operand>, Vec<Operand>, bool) {
-    match call {
-        Call::Gather { ids, y, .. } => (vec![*ids], vec![*y], false),
-        Call::Contract { x, parts } => (vec![*x], parts.iter().map(|part| part.1).collect(), false),
-        Call::Bias { x, .. } | Call::Rope { x, .. } => (vec![], vec![*x], false),
-        Call::RmsNorm { x, y, .. } | Call::Unary { x, y, .. } => (vec![*x], vec![*y], true),
-        Call::AddRmsNorm { a, b, sum, y, .. } => (vec![*a, *b], vec![*sum, *y], true),
-        Call::Attend { q, k, v, y, .. } => (vec![*q, *k, *v], vec![*y], false),
-        Call::Gated { gate, up, y, .. } => (vec![*gate, *up], vec![*y], true),
-        Call::Binary { a, b, y, .. } => (vec![*a, *b], vec![*y], true),
-        Call::SampledRows { x, y } => (vec![*x], vec![*y], false),
-    }
+/// Operands read, and operands written.
+fn operands(call: &Call) -> (Vec<Operand>, Vec<Operand>) {
+    let (mut reads, mut writes) = (vec![], vec![]);
+    call.visit(&mut |access, operand| match access {
+        Access::Read => reads.push(*operand),
+        Access::Write => writes.push(*operand),
+    });
+    (reads, writes)
 }
 
 /// Weights of a call, with the elements that one output row (n) and one operand row (k) must have; 0 is not checked.
@@ -71,12 +66,12 @@ struct At<'a> {
 
 impl At<'_> {
     fn shape(&self, what: &'static str, wanted: u64, got: u64) -> KernelError {
-        KernelError::Shape { call: self.number, op: name(self.call), what, wanted, got }
+        KernelError::Shape { call: self.number, op: self.call.name(), what, wanted, got }
     }
 
     fn operands(&self, faults: &mut Vec<KernelError>) {
-        let (reads, writes, may_share) = operands(self.call);
-        let alias = |what| KernelError::Alias { call: self.number, op: name(self.call), what };
+        let (reads, writes) = operands(self.call);
+        let alias = |what| KernelError::Alias { call: self.number, op: self.call.name(), what };
         for operand in reads.iter().chain(&writes) {
             match operand.place {
                 Place::Scratch(at) => {
@@ -98,7 +93,7 @@ impl At<'_> {
             if writes[..number].iter().any(|other| self.overlap(write, other)) {
                 faults.push(alias("two results overlap"));
             }
-            let wrong = |read: &&Operand| self.overlap(write, read) && !(may_share && *read == write);
+            let wrong = |read: &&Operand| self.overlap(write, read) && !(self.call.may_share() && *read == write);
             if reads.iter().any(|read| wrong(&read)) {
                 faults.push(alias("a result overlaps an operand"));
             }
@@ -116,7 +111,7 @@ impl At<'_> {
 
     fn weights(&self, faults: &mut Vec<KernelError>) {
         for (id, uses, n, k) in weights(self.call) {
-            let (call, op) = (self.number, name(self.call));
+            let (call, op) = (self.number, self.call.name());
             let Some(weight) = self.weights.get(id.0 as usize) else {
                 faults.push(KernelError::NoWeight { call, op, weight: id.0, weights: self.weights.len() });
                 continue;
@@ -144,7 +139,7 @@ impl At<'_> {
 
     /// All operands of a call have the same rows, but for those that sampling leaves.
     fn row_sets(&self, faults: &mut Vec<KernelError>) {
-        let (reads, writes, _) = operands(self.call);
+        let (reads, writes) = operands(self.call);
         let sampling = matches!(self.call, Call::SampledRows { .. });
         let stepwise = matches!(self.call, Call::Gather { .. } | Call::Rope { .. } | Call::Attend { .. });
         let first = if sampling || stepwise {
@@ -155,7 +150,7 @@ impl At<'_> {
         let results = if sampling { RowSet::Sampled } else { first };
         if reads.iter().any(|o| o.rows != first) || writes.iter().any(|o| o.rows != results) {
             let what = "operands have the rows of different sets";
-            faults.push(KernelError::Alias { call: self.number, op: name(self.call), what });
+            faults.push(KernelError::Alias { call: self.number, op: self.call.name(), what });
         }
     }
 

@@ -1,0 +1,92 @@
+//! What a call reads and writes: the one place that knows, beside the calls themselves.
+
+use super::call::{Call, Operand, Place, Program, RowSet};
+
+/// What a call does with an operand. What it changes in place it writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Reads it.
+    Read,
+    /// Writes it.
+    Write,
+}
+
+impl Call {
+    /// The name of the call's op, as messages and traces have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Call::Gather { .. } => "gather",
+            Call::Contract { .. } => "contract",
+            Call::Bias { .. } => "bias",
+            Call::RmsNorm { .. } => "rms_norm",
+            Call::AddRmsNorm { .. } => "add_rms_norm",
+            Call::Rope { .. } => "rope",
+            Call::Attend { .. } => "attend",
+            Call::Gated { .. } => "gated",
+            Call::Unary { .. } => "unary",
+            Call::Binary { .. } => "binary",
+            Call::SampledRows { .. } => "sampled_rows",
+        }
+    }
+
+    /// Shows `f` every operand, those that are read first. Allocates nothing.
+    pub fn visit(&self, f: &mut dyn FnMut(Access, &Operand)) {
+        use Access::{Read, Write};
+        match self {
+            Call::Gather { ids, y, .. } => [(Read, ids), (Write, y)].into_iter().for_each(|(a, o)| f(a, o)),
+            Call::Contract { x, parts } => {
+                f(Read, x);
+                parts.iter().for_each(|(_, y)| f(Write, y));
+            }
+            Call::Bias { x, .. } | Call::Rope { x, .. } => f(Write, x),
+            Call::RmsNorm { x, y, .. } | Call::Unary { x, y, .. } | Call::SampledRows { x, y } => {
+                f(Read, x);
+                f(Write, y);
+            }
+            Call::AddRmsNorm { a, b, sum, y, .. } => {
+                [a, b].into_iter().for_each(|o| f(Read, o));
+                [sum, y].into_iter().for_each(|o| f(Write, o));
+            }
+            Call::Attend { q, k, v, y, .. } => {
+                [q, k, v].into_iter().for_each(|o| f(Read, o));
+                f(Write, y);
+            }
+            Call::Gated { gate: a, up: b, y, .. } | Call::Binary { a, b, y, .. } => {
+                [a, b].into_iter().for_each(|o| f(Read, o));
+                f(Write, y);
+            }
+        }
+    }
+
+    /// Whether a result may lie exactly where an operand does: the call reads each element before it writes it.
+    pub fn may_share(&self) -> bool {
+        match self {
+            Call::RmsNorm { .. }
+            | Call::Unary { .. }
+            | Call::AddRmsNorm { .. }
+            | Call::Gated { .. }
+            | Call::Binary { .. } => true,
+            Call::Gather { .. }
+            | Call::Contract { .. }
+            | Call::Bias { .. }
+            | Call::Rope { .. }
+            | Call::Attend { .. }
+            | Call::SampledRows { .. } => false,
+        }
+    }
+}
+
+impl Program {
+    /// Which rows lie in a port: those of the first operand there. `None` where no call uses it.
+    pub fn rows_at(&self, place: Place) -> Option<RowSet> {
+        let mut found = None;
+        for call in &self.calls {
+            call.visit(&mut |_, operand| {
+                if operand.place == place {
+                    found.get_or_insert(operand.rows);
+                }
+            });
+        }
+        found
+    }
+}

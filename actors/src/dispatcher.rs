@@ -99,11 +99,6 @@ impl Dispatcher {
         self.books.track
     }
 
-    /// The time on the trace's clock.
-    pub fn now_ns(&self) -> u64 {
-        self.books.recorder.now_ns()
-    }
-
     /// Whether the pipeline has ended: no samples will come any more.
     pub fn is_closed(&self) -> bool {
         self.samples.inbox.is_closed()

@@ -11,7 +11,7 @@ use graph::models::describe;
 use graph::plan::cost::{Cost, Stretch, step_cost};
 use graph::plan::{Bounds, Call, Deployment, DeviceSpec, Plan, Program, Role, RowSet, compile};
 use kernels::ceiling::{fma_peak, median, read_bandwidth};
-use kernels::{Executor, Isa, Limits, Memory, Span, Step, Weight, catalogue};
+use kernels::{Executor, Isa, Limits, Memory, Span, Step, Weight};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;

@@ -13,6 +13,7 @@ use actors::lane::Down;
 use actors::port::{Bell, Slot};
 use actors::stage::Output;
 use crossbeam::channel::{Receiver, Sender};
+use std::time::Instant;
 
 /// Turns in a row before other signals get their chance.
 const TURNS: usize = 64;
@@ -47,6 +48,7 @@ pub(crate) struct Conductor {
     /// Faults of actors on lanes.
     downs: Receiver<Down>,
     supervisor: Supervisor,
+    since: Instant,
     /// Why the engine failed.
     failed: Option<String>,
 }
@@ -60,13 +62,24 @@ impl Conductor {
         (downs, supervisor): (Receiver<Down>, Supervisor),
     ) -> Self {
         let dispatcher = Some(dispatcher);
-        Self { dispatcher, orders, bell, bulletins, open: None, next_turn: 0, downs, supervisor, failed: None }
+        Self {
+            dispatcher,
+            orders,
+            bell,
+            bulletins,
+            open: None,
+            next_turn: 0,
+            downs,
+            supervisor,
+            since: Instant::now(),
+            failed: None,
+        }
     }
 
     /// Restarts actors that are down, or notes why the engine gives up.
     fn supervise(&mut self) {
-        while let (Ok(down), Some(dispatcher)) = (self.downs.try_recv(), &self.dispatcher) {
-            if let Err(why) = self.supervisor.on_down(&down, dispatcher.now_ns()) {
+        while let Ok(down) = self.downs.try_recv() {
+            if let Err(why) = self.supervisor.on_down(&down, self.since.elapsed()) {
                 self.failed.get_or_insert(why);
             }
         }

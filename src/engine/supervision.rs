@@ -6,28 +6,29 @@
 use actors::lane::{Down, Fault, LaneOrders};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-/// Restarts within [`WINDOW_NS`] before the engine gives up.
+/// Restarts within [`WINDOW`] before the engine gives up.
 const RESTARTS_MAX: usize = 5;
-/// Nanoseconds over which restarts are counted.
-const WINDOW_NS: u64 = 60_000_000_000;
+/// Over which restarts are counted.
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// When actors were restarted lately.
 #[derive(Debug, Default)]
 struct Intensity {
-    restarts: VecDeque<u64>,
+    restarts: VecDeque<Duration>,
 }
 
 impl Intensity {
     /// Whether one more restart is within the limits; counts it.
-    fn allows(&mut self, now_ns: u64) -> bool {
-        while self.restarts.front().is_some_and(|&at| now_ns.saturating_sub(at) > WINDOW_NS) {
+    fn allows(&mut self, now: Duration) -> bool {
+        while self.restarts.front().is_some_and(|&at| now.saturating_sub(at) > WINDOW) {
             self.restarts.pop_front();
         }
         if self.restarts.len() >= RESTARTS_MAX {
             return false;
         }
-        self.restarts.push_back(now_ns);
+        self.restarts.push_back(now);
         true
     }
 }
@@ -47,14 +48,14 @@ impl Supervisor {
         Self { lanes, intensity: Intensity::default() }
     }
 
-    /// Restarts the actor that is down, or says why the engine has to give up.
-    pub(super) fn on_down(&mut self, down: &Down, now_ns: u64) -> Result<(), String> {
+    /// Restarts the actor that is down, or says why the engine has to give up. Times are since any one origin.
+    pub(super) fn on_down(&mut self, down: &Down, now: Duration) -> Result<(), String> {
         let said = format!("{}: {}", down.lane, down.fault);
         if matches!(down.fault, Fault::Refused { .. }) {
             return Err(said);
         }
-        if !self.intensity.allows(now_ns) {
-            let seconds = WINDOW_NS / 1_000_000_000;
+        if !self.intensity.allows(now) {
+            let seconds = WINDOW.as_secs();
             return Err(format!("{said}; {RESTARTS_MAX} restarts within {seconds} s were not enough"));
         }
         let Some(lane) = self.lanes.get().and_then(|lanes| lanes.get(&down.lane)) else {
@@ -72,11 +73,11 @@ mod tests {
     #[test]
     fn restarts_are_limited_within_a_window_that_moves() {
         let mut intensity = Intensity::default();
-        assert!((0..5).all(|second| intensity.allows(second * 1_000_000_000)));
-        assert!(!intensity.allows(30_000_000_000));
+        assert!((0..5).all(|second| intensity.allows(Duration::from_secs(second))));
+        assert!(!intensity.allows(Duration::from_secs(30)));
         // The first one has left the window.
-        assert!(intensity.allows(WINDOW_NS + 1));
-        assert!(!intensity.allows(WINDOW_NS + 2));
+        assert!(intensity.allows(WINDOW + Duration::from_nanos(1)));
+        assert!(!intensity.allows(WINDOW + Duration::from_nanos(2)));
     }
 
     #[test]
@@ -84,10 +85,10 @@ mod tests {
         let mut supervisor = Supervisor::new(Lanes::default());
         let refused = Fault::Refused { actor: "stage 1".into(), step: 7, cause: "too many rows".into() };
         let down = Down { lane: "cpu:1".into(), seat: 0, fault: refused };
-        assert_eq!(supervisor.on_down(&down, 0), Err("cpu:1: stage 1: step 7: too many rows".into()));
+        assert_eq!(supervisor.on_down(&down, Duration::ZERO), Err("cpu:1: stage 1: step 7: too many rows".into()));
         let panicked = Fault::PanickedIdle { actor: "feed".into(), message: "oh".into() };
         let down = Down { lane: "cpu:0".into(), seat: 0, fault: panicked };
         let said = "cpu:0: feed: panicked before its first step: oh, before all lanes ran";
-        assert_eq!(supervisor.on_down(&down, 0), Err(said.into()));
+        assert_eq!(supervisor.on_down(&down, Duration::ZERO), Err(said.into()));
     }
 }

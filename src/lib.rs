@@ -13,6 +13,7 @@ pub mod text;
 
 pub use actors::batcher::Capture;
 pub use actors::ticket::Sampling;
+pub use actors::trace;
 pub use checkpoint::{Checkpoint, LoadFormat};
 pub use engine::{Ended, Engine, EngineBuilder, EngineError, Generation, Output, Stream};
 pub use error::{Error, ExitCode};

@@ -35,7 +35,7 @@ fn bits(stream: millstream::Stream<'_>) -> Bits {
     for output in stream {
         match output {
             Output::Prompt { logits, .. } => found.prompt.push(words(logits)),
-            Output::Token { token, logits } => {
+            Output::Token { token, logits, .. } => {
                 found.tokens.push(token);
                 found.generated.extend(logits.map(words));
             }
@@ -167,4 +167,34 @@ fn a_request_that_can_never_fit_is_refused_with_numbers() {
     let outputs: Vec<_> = engine.submit(Generation::greedy(prompt(1, 250), 20)).collect();
     let why = "sequence 0: 250 prompt tokens and max_tokens 20 exceed max_model_len 256";
     assert_eq!(outputs, [Output::Ended(Ended::Failed(why.into()))]);
+}
+
+#[test]
+fn streamed_texts_joined_are_the_decode_of_what_was_spoken() {
+    let engine = Engine::builder(Checkpoint::embedded()).threads(1).build().expect("an engine builds");
+    let tokenizer = engine.tokenizer().expect("the embedded model has a tokenizer");
+    let prompt = tokenizer.encode("The `Vec` type").expect("text encodes");
+    let whole: Vec<u32> = engine.submit(Generation::greedy(prompt.clone(), 24)).filter_map(token).collect();
+    // Once to the full length, once up to a token that then counts as a stop.
+    let stop = whole[15];
+    for (stops, spoken) in
+        [(vec![], &whole[..]), (vec![stop], &whole[..whole.iter().position(|&t| t == stop).unwrap()])]
+    {
+        let generation = Generation { stop_token_ids: stops, ..Generation::greedy(prompt.clone(), 24) };
+        let text: String = engine
+            .submit(generation)
+            .filter_map(|output| match output {
+                Output::Token { text, .. } => Some(text),
+                Output::Prompt { .. } | Output::Ended(_) => None,
+            })
+            .collect();
+        assert_eq!(text, tokenizer.decode(spoken).expect("ids decode"));
+    }
+}
+
+fn token(output: Output) -> Option<u32> {
+    match output {
+        Output::Token { token, .. } => Some(token),
+        Output::Prompt { .. } | Output::Ended(_) => None,
+    }
 }

@@ -8,6 +8,7 @@ use crate::port::{Bell, Delivery};
 use crate::stage::{Input, Output};
 use crate::tensor::Tensor;
 use crate::trace::{Event, Track, Wait};
+use fail::fail_point;
 use graph::plan::Move;
 use kernels::ops::{concat, reduce};
 use smallvec::SmallVec;
@@ -56,6 +57,7 @@ impl Collective {
         for input in &self.inputs {
             context.recorder().point(track, start_ns, Event::Receive { edge: input.edge, step });
         }
+        fail_point!("communicator");
         let parts: SmallVec<[&[f32]; RANKS]> = self.held.iter().map(|part| part.rows(self.width)).collect();
         let len = parts[0].len();
         (slot.step, slot.rows) = (step, rows);

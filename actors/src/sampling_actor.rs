@@ -7,6 +7,7 @@ use crate::stage::{Input, Output};
 use crate::tensor::Tensor;
 use crate::ticket::{Samples, Ticket};
 use crate::trace::{Event, Track, Wait};
+use fail::fail_point;
 
 /// Draws the tokens of each step.
 pub struct SamplingActor {
@@ -73,6 +74,7 @@ impl Actor for SamplingActor {
         }
         let refused = |cause| Fault::Refused { actor: self.name.clone(), step, cause: Box::new(cause) };
         self.sampler.sample(ticket, logits.rows(self.vocabulary), &mut slot).map_err(refused)?;
+        fail_point!("sampler");
         let end_ns = context.finish(self.track, rows, u64::from(rows) * self.vocabulary as u64 * 4);
         for edge in &self.samples.edges {
             let sent_ns = end_ns.saturating_sub(1).max(start_ns);

@@ -2,6 +2,7 @@
 
 use crate::stage::{Firing, Refusal, Stage};
 use crate::tensor::Tensor;
+use fail::fail_point;
 use graph::plan::{Program, RowSet};
 use kernels::Executor;
 use kernels::executor::PORTS_MAX;
@@ -46,6 +47,7 @@ fn output_rows(program: &Program, port: u16) -> RowSet {
 impl Stage<Tensor> for LayerShard {
     fn act(&mut self, firing: Firing<'_, Tensor>) -> Result<(), Refusal> {
         let step = &firing.ticket.step;
+        fail_point!("layer_shard");
         for (slot, rows) in firing.outputs.iter_mut().zip(&self.outputs) {
             slot.step = step.id;
             slot.rows = match rows {
@@ -55,7 +57,9 @@ impl Stage<Tensor> for LayerShard {
         }
         let inputs: SmallVec<[_; PORTS_MAX]> = firing.inputs.iter().map(|input| &input.memory).collect();
         let mut outputs: SmallVec<[_; PORTS_MAX]> = firing.outputs.iter_mut().map(|slot| &mut slot.memory).collect();
-        Ok(self.executor.run(step, &inputs, &mut outputs)?)
+        let done = self.executor.run(step, &inputs, &mut outputs);
+        fail_point!("layer_shard_done");
+        Ok(done?)
     }
 
     fn bytes(&self, _rows: u32) -> u64 {

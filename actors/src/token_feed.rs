@@ -7,6 +7,7 @@ use crate::stage::{Input, Output};
 use crate::tensor::Tensor;
 use crate::ticket::{Samples, Ticket};
 use crate::trace::{Event, Track, Wait};
+use fail::fail_point;
 
 /// Resolves the ids of each step as soon as the samples it needs are here.
 pub struct TokenFeed {
@@ -30,6 +31,15 @@ impl TokenFeed {
     ) -> Self {
         let feeder = Feeder::new(slots);
         Self { name: name.into(), track, feeder, tickets, samples, ids, ticket: None }
+    }
+
+    /// Takes one message of samples, if there is one.
+    fn absorb(&mut self, context: &LaneContext) -> bool {
+        let Some(samples) = self.samples.inbox.try_recv() else { return false };
+        let (edge, step) = (self.samples.edge, samples.step);
+        context.recorder().point(self.track, context.recorder().now_ns(), Event::Receive { edge, step });
+        self.feeder.absorb(&samples);
+        true
     }
 }
 
@@ -57,17 +67,15 @@ impl Actor for TokenFeed {
                 return Ok(Turn::Finished);
             }
             // Samples that no ticket asks for yet go home at once, so that the sampler is never short of credit.
-            if let Some(samples) = self.samples.inbox.try_recv() {
-                self.feeder.absorb(&samples);
+            if self.absorb(context) {
                 return Ok(Turn::Fired);
             }
             return Ok(Turn::Waiting(Wait::Input(self.tickets.edge)));
         };
-        while !self.feeder.ready(ticket) {
-            match self.samples.inbox.try_recv() {
-                Some(samples) => self.feeder.absorb(&samples),
-                None => return Ok(Turn::Waiting(Wait::Input(self.samples.edge))),
-            }
+        if !self.feeder.ready(ticket) {
+            // The samples go home with this poll, which somebody may be waiting for.
+            let taken = self.absorb(context);
+            return Ok(if taken { Turn::Fired } else { Turn::Waiting(Wait::Input(self.samples.edge)) });
         }
         let Some(mut slot) = self.ids.outbox.try_slot() else {
             return Ok(Turn::Waiting(Wait::Credit(self.ids.edges[0])));
@@ -79,6 +87,7 @@ impl Actor for TokenFeed {
         let ids = &mut slot.memory.as_u32_mut()[..rows as usize];
         let refused = |cause| Fault::Refused { actor: self.name.clone(), step, cause: Box::new(cause) };
         self.feeder.resolve(ticket, ids).map_err(refused)?;
+        fail_point!("feed");
         let end_ns = context.finish(self.track, rows, u64::from(rows) * 4);
         for edge in &self.ids.edges {
             let sent_ns = end_ns.saturating_sub(1).max(start_ns);

@@ -13,7 +13,7 @@ use crate::stage::{Cell, Input, Output};
 use crate::tensor::Tensor;
 use crate::ticket::{Samples, Ticket};
 use crate::token_feed::TokenFeed;
-use crate::trace::{Trace, Track};
+use crate::trace::{CONTROL_LANE, Trace, Track};
 use graph::plan::{ActorPlan, Carries, Channel, CollectivePlan, End, PAGE_ROWS, Plan, Role};
 use kernels::Executor;
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub struct Fittings<'a> {
     pub max_waiting: u32,
     /// Where the actors get their tracks.
     pub trace: &'a Trace,
+    /// Records that the batcher's ring holds.
+    pub trace_records: usize,
 }
 
 /// The actors of each device, in the plan's order, and the dispatcher that drives them.
@@ -50,7 +52,7 @@ pub fn wire(plan: &Plan, mut fittings: Fittings<'_>) -> Wiring {
     let data = plan.data();
     let batcher = Batcher::new(batcher_spec(plan, &fittings)).expect("a checked plan has no bound of zero");
     let sampler = sampler(plan, &fittings);
-    let lane = |actor: &ActorPlan| actor.device.map_or("control", |d| &data.devices[d.index()].name);
+    let lane = |actor: &ActorPlan| actor.device.map_or(CONTROL_LANE, |d| &data.devices[d.index()].name);
     let tracks: Vec<Track> = data.actors.iter().map(|a| fittings.trace.track(lane(a), &a.name)).collect();
     let mut ports = Ports::default();
     for channel in &data.channels {
@@ -74,11 +76,11 @@ pub fn wire(plan: &Plan, mut fittings: Fittings<'_>) -> Wiring {
         lanes[device.index()].push(built);
     }
     let batcher_at = data.actors.iter().position(|a| a.role == Role::Batcher).expect("a plan has a batcher") as u32;
-    let mut host =
-        Seat { plan: &data.actors[batcher_at as usize], number: batcher_at, track: tracks[0], ports: &mut ports };
-    let tickets = host.ticket_outbox();
-    let samples = host.samples_input(0).inbox;
-    Wiring { lanes, dispatcher: Dispatcher::new(batcher, tickets, samples) }
+    let track = tracks[batcher_at as usize];
+    let mut host = Seat { plan: &data.actors[batcher_at as usize], number: batcher_at, track, ports: &mut ports };
+    let (tickets, samples) = (host.ticket_output(), host.samples_input(0));
+    let pen = (fittings.trace, fittings.trace.recorder(fittings.trace_records), host.track);
+    Wiring { lanes, dispatcher: Dispatcher::new(batcher, tickets, samples, pen) }
 }
 
 fn batcher_spec(plan: &Plan, fittings: &Fittings<'_>) -> BatcherSpec {
@@ -176,8 +178,8 @@ impl Seat<'_> {
         End { actor: graph::plan::ActorId(self.number), port }
     }
 
-    fn ticket_outbox(&mut self) -> Outbox<Ticket> {
-        self.ports.ticket_out.remove(&self.end(0)).expect("a checked plan wires the batcher").outbox
+    fn ticket_output(&mut self) -> Output<Ticket> {
+        self.ports.ticket_out.remove(&self.end(0)).expect("a checked plan wires the batcher")
     }
 
     fn tickets(&mut self) -> Input<Ticket> {

@@ -17,17 +17,34 @@ pub struct ConfigReader<'a> {
     map: &'a Map<String, Value>,
     family: &'static str,
     faults: RefCell<Vec<ConfigFault>>,
+    notes: RefCell<Vec<String>>,
 }
 
 impl<'a> ConfigReader<'a> {
     /// Reads `map` for `family`, which messages name.
     pub fn new(map: &'a Map<String, Value>, family: &'static str) -> Self {
-        Self { map, family, faults: RefCell::default() }
+        Self { map, family, faults: RefCell::default(), notes: RefCell::default() }
     }
 
-    /// Every fault so far.
-    pub fn into_faults(self) -> Vec<ConfigFault> {
-        self.faults.into_inner()
+    /// Every fault so far, and what a person should hear.
+    pub fn into_faults(self) -> (Vec<ConfigFault>, Vec<String>) {
+        (self.faults.into_inner(), self.notes.into_inner())
+    }
+
+    /// Notes once that two places disagree, and which one wins.
+    fn disagree(&self, field: &str, winner: (&str, &Value), loser: (&str, &Value)) {
+        let said = format!(
+            "config.json: {field}: {} has {}, {} has {}; {} wins",
+            winner.0,
+            cut(&winner.1.to_string()),
+            loser.0,
+            cut(&loser.1.to_string()),
+            winner.0
+        );
+        let mut notes = self.notes.borrow_mut();
+        if !notes.contains(&said) {
+            notes.push(said);
+        }
     }
 
     /// Notes a fault.
@@ -153,7 +170,19 @@ impl<'a> ConfigReader<'a> {
             Some(map) => ("rope_parameters", Some(map)),
             None => ("rope_scaling", self.object("rope_scaling")),
         };
-        let theta = scaling.and_then(|m| m.get("rope_theta")).or_else(|| self.get("rope_theta"));
+        if let (Some(new), Some(old)) = (nested, self.get("rope_scaling").and_then(Value::as_object))
+            && new.iter().any(|(key, value)| old.get(key).is_some_and(|other| other != value))
+        {
+            let [new, old] = [new, old].map(|map| Value::Object(map.clone()));
+            self.disagree("rotary embedding", ("rope_parameters", &new), ("rope_scaling", &old));
+        }
+        let (within, top) = (scaling.and_then(|m| m.get("rope_theta")), self.get("rope_theta"));
+        if let (Some(within), Some(top)) = (within, top)
+            && within.as_f64() != top.as_f64()
+        {
+            self.disagree("rope_theta", (at, within), ("the top level", top));
+        }
+        let theta = within.or(top);
         let theta = number(theta, 10000.0).unwrap_or(-1.0);
         if theta <= 0.0 {
             let allowed = "a finite number above 0".into();

@@ -271,6 +271,30 @@ fn actors_that_wait_for_each_other_are_named() {
     );
 }
 
+#[test]
+fn two_sources_that_disagree_are_both_shown() {
+    let notes = |change: Value| {
+        let mut config = config();
+        config.as_object_mut().expect("an object").extend(change.as_object().expect("an object").clone());
+        models::describe(config.as_object().expect("an object")).expect("lawful").notes
+    };
+    assert_eq!(notes(json!({"rope_theta": 5e5, "rope_parameters": {"rope_theta": 5e5}})), Vec::<String>::new());
+    assert_eq!(
+        notes(json!({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}})),
+        ["config.json: rope_theta: rope_parameters has 500000.0, the top level has 10000.0; rope_parameters wins"]
+    );
+    assert_eq!(
+        notes(json!({
+            "rope_parameters": {"rope_type": "linear", "factor": 2.0},
+            "rope_scaling": {"rope_type": "linear", "factor": 4.0}
+        })),
+        [
+            "config.json: rotary embedding: rope_parameters has {\"rope_type\":\"linear\",\"factor\":2.0}, rope_scaling has \
+          {\"rope_type\":\"linear\",\"factor\":4.0}; rope_parameters wins"
+        ]
+    );
+}
+
 #[track_caller]
 fn configured(change: Value, wants: &[&str]) {
     let mut config = config();

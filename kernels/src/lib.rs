@@ -28,5 +28,5 @@ pub use executor::{Executor, Limits};
 pub use isa::Isa;
 pub use memory::Memory;
 pub use step::{Span, Step};
-pub use team::{Team, TeamSpec};
+pub use team::{STACK_BYTES, Team, TeamSpec};
 pub use weights::{RowSource, Weight};

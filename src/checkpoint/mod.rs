@@ -24,10 +24,12 @@ use crate::error::Error;
 use graph::DType;
 use header::Entry;
 use map::Contents;
+pub use map::report_lost_pages;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracing::info_span;
 
 /// How the bytes of weights get into memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -86,6 +88,7 @@ pub struct TensorView<'a> {
 impl Checkpoint {
     /// Opens a model folder: `config.json`, and one `model.safetensors` or an index with shards.
     pub fn open(dir: &Path, format: LoadFormat) -> Result<Self, Error> {
+        let _span = info_span!("checkpoint open", dir = %dir.display()).entered();
         let listing = folder::list(dir)?;
         let config = read_config(&dir.join("config.json"))?;
         let generation = optional_config(&dir.join("generation_config.json"))?;
@@ -113,6 +116,7 @@ impl Checkpoint {
             };
         }
         let dir = PathBuf::from("embedded:demo");
+        let _span = info_span!("checkpoint open", dir = %dir.display()).entered();
         let shipped = "the embedded model is checked by a test";
         let config = parse_config(&dir.join("config.json"), demo!("config.json")).expect(shipped);
         let generation = parse_config(&dir.join("generation_config.json"), demo!("generation_config.json"));
@@ -128,6 +132,7 @@ impl Checkpoint {
     pub fn dummy(config: &Path) -> Result<Self, Error> {
         let file = if config.is_dir() { config.join("config.json") } else { config.to_path_buf() };
         let dir = file.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+        let _span = info_span!("checkpoint open", dir = %dir.display(), weights = "made up").entered();
         let config = read_config(&file)?;
         let generation = optional_config(&dir.join("generation_config.json"))?;
         let (shards, tensors) = (Vec::new(), BTreeMap::new());
@@ -156,6 +161,7 @@ impl Checkpoint {
 
     /// The tokenizer of the folder; `None` where it has no `tokenizer.json`.
     pub fn tokenizer(&self) -> Result<Option<crate::text::Tokenizer>, Error> {
+        let _span = info_span!("tokenizer open").entered();
         let file = self.0.dir.join("tokenizer.json");
         Ok(match self.0.tokenizer {
             Some(bytes) => Some(crate::text::Tokenizer::from_bytes(&file, bytes)?),
@@ -200,7 +206,7 @@ fn open_shard(file: &Path, path: &Path, format: LoadFormat) -> Result<Shard, Che
         return Err(CheckpointError::HeaderCut { file: file.into(), bytes });
     }
     let len = usize::try_from(bytes).map_err(|error| failed(std::io::Error::other(error)))?;
-    Ok(Shard { file: file.into(), contents: Contents::of(&open, len, format).map_err(failed)? })
+    Ok(Shard { file: file.into(), contents: Contents::of(&open, file, len, format).map_err(failed)? })
 }
 
 /// The tensors of all shards, each name once.

@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, LoadFormat};
 use crate::engine::{Engine, EngineBuilder};
 use crate::error::Error;
+use actors::trace::Level;
 use clap::{Args, Parser, Subcommand};
 use graph::DType;
 use graph::plan::Bounds;
@@ -27,6 +28,8 @@ pub(super) enum Command {
     Parity(Parity),
     /// Measure prefill and decode, beside the machine's own limits.
     Bench(Bench),
+    /// Say what bounded a run, from the file that --trace wrote.
+    Trace(Trace),
     /// Show the plan: actors, placement, credits, bytes.
     Plan(Plan),
     /// List the architectures known.
@@ -81,6 +84,23 @@ pub(super) struct Deploy {
     /// Every prompt computes its own pages.
     #[arg(long)]
     no_enable_prefix_caching: bool,
+}
+
+/// A number that `fits`, or what is allowed.
+fn number(text: &str, allowed: &str, fits: impl FnOnce(f32) -> bool) -> Result<f32, String> {
+    text.parse().ok().filter(|&number: &f32| fits(number)).ok_or_else(|| format!("allowed: {allowed}"))
+}
+
+fn temperature(text: &str) -> Result<f32, String> {
+    number(text, "0 (takes the likeliest) or a finite number above it", |t| t.is_finite() && t >= 0.0)
+}
+
+fn top_p(text: &str) -> Result<f32, String> {
+    number(text, "above 0, at most 1", |p| p > 0.0 && p <= 1.0)
+}
+
+fn min_p(text: &str) -> Result<f32, String> {
+    number(text, "from 0 to 1", |p| (0.0..=1.0).contains(&p))
 }
 
 /// A dtype, or what the checkpoint says.
@@ -153,6 +173,26 @@ impl Deploy {
     }
 }
 
+/// What is recorded of a run, and where that goes.
+#[derive(Args, Debug, Clone)]
+pub(super) struct Tracing {
+    /// Write what every actor did and waited for, for ui.perfetto.dev and `millstream trace`.
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
+    /// What is recorded: off, step (acts and waits), hop (messages, depths and counters too).
+    #[arg(long, default_value = "hop", value_name = "LEVEL", value_parser = level)]
+    pub(super) trace_level: Level,
+}
+
+fn level(text: &str) -> Result<Level, String> {
+    match text {
+        "off" => Ok(Level::Off),
+        "step" => Ok(Level::Step),
+        "hop" => Ok(Level::Hop),
+        _ => Err("allowed: off, step, hop".into()),
+    }
+}
+
 #[derive(Args, Debug)]
 pub(super) struct Run {
     /// The job: a JSONL file.
@@ -167,6 +207,8 @@ pub(super) struct Run {
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
     #[command(flatten)]
+    pub(super) tracing: Tracing,
+    #[command(flatten)]
     pub(super) deploy: Deploy,
 }
 
@@ -175,23 +217,25 @@ pub(super) struct Generate {
     /// The prompt; - reads standard input.
     pub(super) prompt: String,
     /// Tokens at most.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_tokens: u32,
     /// Divides the logits; 0 takes the largest.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
     pub(super) temperature: f32,
     /// Keeps this many of the likeliest; 0 keeps all.
     #[arg(long, default_value_t = 0)]
     pub(super) top_k: u32,
     /// Keeps the smallest set whose probability reaches this.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = top_p)]
     pub(super) top_p: f32,
     /// Drops tokens less likely than this share of the likeliest.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = min_p)]
     pub(super) min_p: f32,
     /// Seed of the random numbers.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) tracing: Tracing,
     #[command(flatten)]
     pub(super) deploy: Deploy,
 }
@@ -204,6 +248,8 @@ pub(super) struct Parity {
     /// Print the figures as JSON.
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) tracing: Tracing,
     #[command(flatten)]
     pub(super) deploy: Deploy,
 }
@@ -226,6 +272,8 @@ pub(super) struct Bench {
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
+    pub(super) tracing: Tracing,
+    #[command(flatten)]
     pub(super) deploy: Deploy,
 }
 
@@ -239,6 +287,15 @@ pub(super) struct Plan {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) deploy: Deploy,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Trace {
+    /// The file.
+    pub(super) file: PathBuf,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Args, Debug)]

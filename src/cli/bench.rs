@@ -6,6 +6,7 @@
 
 use super::{Failure, args};
 use crate::engine::{Ended, Engine, Generation, Output, Stream};
+use actors::trace::Trace;
 use graph::plan::cost::{Cost, Stretch, step_cost};
 use graph::plan::{Role, WeightSpec};
 use kernels::ceiling::{Comparison, compare, fma_peak, median, read_bandwidth};
@@ -22,12 +23,12 @@ const REPEATS_MAX: usize = 10;
 const MEASUREMENT: f64 = 0.03;
 
 /// Measures what the flags ask for.
-pub(super) fn bench(args: &args::Bench) -> Result<(), Failure> {
+pub(super) fn bench(args: &args::Bench, trace: &Trace) -> Result<(), Failure> {
     let mut deploy = args.deploy.clone();
     let most = args.batch.iter().copied().max().unwrap_or(1);
     deploy.max_num_seqs = Some(deploy.max_num_seqs.unwrap_or(most).max(most));
     deploy.max_model_len.get_or_insert(args.n_prompt.max(args.n_gen) + 1);
-    let builder = deploy.builder()?.without_prefix_caching();
+    let builder = deploy.builder()?.trace(trace).without_prefix_caching();
     let (spec, set) = (builder.all_threads(), builder.instruction_set().name());
     let engine = builder.build()?;
     let machine = Machine::new(&spec);

@@ -6,8 +6,10 @@ mod generate;
 mod parity;
 mod plan;
 mod run;
+mod trace;
 
-use crate::error::{Error, ExitCode};
+use crate::error::{Error, ExitCode, read_exit_code};
+use actors::trace::ChromeFault;
 use args::{Cli, Command};
 use clap::Parser;
 use std::ffi::OsString;
@@ -26,6 +28,14 @@ pub enum Failure {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file could not be made.
+    #[error("{what}: cannot be made: {source}")]
+    Create {
+        /// The file.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A reference that cannot be read.
     #[error("{what}: {why}")]
     Reference {
@@ -33,6 +43,22 @@ pub enum Failure {
         what: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// An input could not be read.
+    #[error("{what}: {source}")]
+    Read {
+        /// The file.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that is no trace.
+    #[error("{file}: {fault}")]
+    Trace {
+        /// The file.
+        file: String,
+        /// Where it differs, and how.
+        fault: ChromeFault,
     },
     /// A check did not hold; the figures have been printed.
     #[error("{0}")]
@@ -52,7 +78,9 @@ impl Failure {
         match self {
             Failure::Library(error) => error.exit_code().code(),
             Failure::Io { .. } => ExitCode::Io.code(),
-            Failure::Reference { .. } => ExitCode::Data.code(),
+            Failure::Create { .. } => ExitCode::CannotCreate.code(),
+            Failure::Read { source, .. } => read_exit_code(source).code(),
+            Failure::Reference { .. } | Failure::Trace { .. } => ExitCode::Data.code(),
             Failure::Check(_) => 1,
             Failure::Paused { .. } => ExitCode::Paused.code(),
         }
@@ -74,11 +102,15 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { ExitCode::Usage.code() } else { 0 };
         }
     };
+    if let Err(error) = crate::checkpoint::report_lost_pages() {
+        eprintln!("note: a file that is lost while it is mapped ends the process without a word: {error}");
+    }
     let done = match cli.command {
-        Command::Run(args) => run::run(&args),
-        Command::Generate(args) => generate::generate(&args),
-        Command::Parity(args) => parity::parity(&args),
-        Command::Bench(args) => bench::bench(&args),
+        Command::Run(args) => trace::record(&args.tracing, |trace| run::run(&args, trace)),
+        Command::Generate(args) => trace::record(&args.tracing, |trace| generate::generate(&args, trace)),
+        Command::Parity(args) => trace::record(&args.tracing, |trace| parity::parity(&args, trace)),
+        Command::Bench(args) => trace::record(&args.tracing, |trace| bench::bench(&args, trace)),
+        Command::Trace(args) => trace::trace(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Models(args) => plan::models(&args),
     };

@@ -3,6 +3,7 @@
 use super::{Failure, args};
 use crate::engine::{Ended, Engine, Generation, Output};
 use crate::{Capture, Error};
+use actors::trace::Trace;
 use graph::DType;
 use serde_json::{Value, json};
 
@@ -25,9 +26,9 @@ struct Found {
 }
 
 /// Compares every logit and every greedy token.
-pub(super) fn parity(args: &args::Parity) -> Result<(), Failure> {
+pub(super) fn parity(args: &args::Parity, trace: &Trace) -> Result<(), Failure> {
     let cases = cases(args)?;
-    let engine = args.deploy.builder()?.capture_logits().build()?;
+    let engine = args.deploy.builder()?.trace(trace).capture_logits().build()?;
     let stored_f32 = weights_are_f32(&engine);
     // bf16 weights are exact in f32; what differs is that keys and values are rounded to bf16 as they enter the cache.
     let tolerance = args.tolerance.unwrap_or(if stored_f32 { 2e-4 } else { 0.15 });
@@ -97,7 +98,7 @@ fn compare(engine: &Engine, case: &Case, tolerance: f32) -> Result<Found, Failur
     for output in engine.submit(generation) {
         match output {
             Output::Prompt { position, logits } => row(position as usize, &logits),
-            Output::Token { token, logits } => {
+            Output::Token { token, logits, .. } => {
                 // The first token is drawn from the last row of the prompt.
                 if let Some(logits) = logits.filter(|_| tokens.is_empty()) {
                     row(case.prompt.len() - 1, &logits);

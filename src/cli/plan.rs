@@ -6,7 +6,8 @@ use graph::plan::explain::explain;
 
 /// Prints the plan of a deployment.
 pub(super) fn plan(args: &args::Plan) -> Result<(), Failure> {
-    let (_, plan) = args.deploy.builder()?.plan()?;
+    let (architecture, plan) = args.deploy.builder()?.plan()?;
+    architecture.notes.iter().for_each(|note| eprintln!("note: {note}"));
     if args.json {
         println!("{}", plan.to_json())
     } else {

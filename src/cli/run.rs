@@ -6,6 +6,7 @@ use crate::job::{
     Choice, ErrorLine, FinishReason, LineParser, LineReader, Prompt, Request, ResultLine, Usage, line_request, scan,
 };
 use crate::{Capture, Error, Sampling};
+use actors::trace::Trace;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,6 +14,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tracing::info_span;
 
 /// Tokens where neither the request nor the job says: OpenAI's default of completions.
 const MAX_TOKENS: u32 = 16;
@@ -34,17 +36,17 @@ struct Tally {
 }
 
 /// Runs a job.
-pub(super) fn run(args: &args::Run) -> Result<(), Failure> {
-    let engine = args.deploy.builder()?.build()?;
-    engine.defaults().notes.iter().for_each(|note| eprintln!("note: {note}"));
-    engine.plan().data().settings.notes.iter().for_each(|note| eprintln!("note: {note}"));
+pub(super) fn run(args: &args::Run, trace: &Trace) -> Result<(), Failure> {
+    let engine = args.deploy.builder()?.trace(trace).build()?;
+    engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
     let mut parser = LineParser::new(engine.plan().data().vocabulary);
     let found = scan(&args.job, args.strict.then_some(&mut parser)).map_err(Error::from)?;
     if found.lines == 0 {
         eprintln!("note: {} has no lines", args.job.display());
     }
     let input = File::open(&args.job).map_err(Failure::io(args.job.display()))?;
-    let output = File::create(&args.output).map_err(Failure::io(args.output.display()))?;
+    let create = |source| Failure::Create { what: args.output.display().to_string(), source };
+    let output = File::create(&args.output).map_err(create)?;
     let stop = Arc::new(AtomicBool::new(false));
     let seen = stop.clone();
     // A second signal ends at once.
@@ -85,6 +87,9 @@ impl<'e> Job<'e> {
         stop: &AtomicBool,
         out: &mut impl Write,
     ) -> Result<(Tally, f64), Failure> {
+        let _span = info_span!("job run", lines = total).entered();
+        // From when no line is begun any more.
+        let mut drain = None;
         let bar = progress(total);
         let started = Instant::now();
         // Enough for the next step's sequences to be waiting while those of this one run.
@@ -110,6 +115,9 @@ impl<'e> Job<'e> {
                     }
                 }
             }
+            if !more || stop.load(Ordering::Relaxed) {
+                drain.get_or_insert_with(|| info_span!("drain", lines = pending.len()).entered());
+            }
             let Some(next) = pending.pop_front() else { break };
             let record = self.finish(next, &mut tally)?;
             out.write_all(&record).map_err(Failure::io("the output"))?;
@@ -118,6 +126,7 @@ impl<'e> Job<'e> {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        drop(drain);
         let unknown: Vec<&str> = parser.unknown().collect();
         if !unknown.is_empty() {
             eprintln!("note: ignored fields: {}", unknown.join(", "));
@@ -174,7 +183,7 @@ impl<'e> Job<'e> {
         let mut record = vec![];
         let (mut choices, mut generated) = (vec![], 0);
         for (index, stream) in streams.into_iter().enumerate() {
-            match self.choice(index as u32, stream)? {
+            match self.choice(index as u32, stream) {
                 Ok(choice) => {
                     generated += choice.token_ids.len() as u64;
                     choices.push(choice);
@@ -201,25 +210,23 @@ impl<'e> Job<'e> {
     }
 
     /// One continuation, or why there is none.
-    fn choice(&self, index: u32, stream: Stream<'e>) -> Result<Result<Choice, String>, Failure> {
-        let (mut token_ids, mut finish_reason) = (vec![], FinishReason::Error);
+    fn choice(&self, index: u32, stream: Stream<'e>) -> Result<Choice, String> {
+        let (mut token_ids, mut spoken, mut finish_reason) = (vec![], String::new(), FinishReason::Error);
         for output in stream {
             match output {
                 Output::Prompt { .. } => {}
-                Output::Token { token, .. } => token_ids.push(token),
+                Output::Token { token, text, .. } => {
+                    token_ids.push(token);
+                    spoken.push_str(&text);
+                }
                 Output::Ended(Ended::Stop { .. }) => finish_reason = FinishReason::Stop,
                 Output::Ended(Ended::Length) => finish_reason = FinishReason::Length,
                 Output::Ended(Ended::Cancelled) => finish_reason = FinishReason::Abort,
-                Output::Ended(Ended::Failed(why)) => return Ok(Err(why)),
+                Output::Ended(Ended::Failed(why)) => return Err(why),
             }
         }
-        let spoken = match finish_reason {
-            FinishReason::Stop => &token_ids[..token_ids.len().saturating_sub(1)],
-            FinishReason::Length | FinishReason::Abort | FinishReason::Error => &token_ids[..],
-        };
-        let decode = |tokenizer: &crate::text::Tokenizer| tokenizer.decode(spoken);
-        let text = self.engine.tokenizer().map(decode).transpose().map_err(Error::from)?;
-        Ok(Ok(Choice { index, text, token_ids, finish_reason, logprobs: () }))
+        let text = self.engine.tokenizer().map(|_| spoken);
+        Ok(Choice { index, text, token_ids, finish_reason, logprobs: () })
     }
 }
 

@@ -1,15 +1,20 @@
 //! Builds an engine: architecture, plan, weights, actors, lanes.
 
 use super::conductor::{Conductor, Signal};
+use super::detokenizer::{Bulletin, Detokenizer};
+use super::supervision::{Lanes, Supervisor};
 use super::{Engine, EngineError, devices};
-use crate::checkpoint::{Checkpoint, DummyRows, TensorRows};
+use crate::checkpoint::{Checkpoint, DummyRows, TensorRows, remote_code};
 use crate::error::Error;
 use crate::text::Tokenizer;
 use actix::Actor as _;
-use actors::lane::{Lane, LaneHandle, LaneSpec};
-use actors::port::Bell;
+use actors::dispatcher::Dispatcher;
+use actors::lane::{Down, Lane, LaneHandle, LaneSpec};
+use actors::port::{Bell, channel};
+use actors::stage::{Input, Output as StageOutput};
 use actors::trace::Trace;
 use actors::wiring::{Fittings, Wiring, wire};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use graph::DType;
 use graph::models::{self, Architecture};
 use graph::plan::{Bounds, Deployment, Plan, Role, WeightSpec, compile};
@@ -17,11 +22,14 @@ use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use tracing::info_span;
 
 /// Records that each lane keeps: about a minute of a small model's steps.
 const TRACE_RECORDS: usize = 1 << 16;
 /// How long a lane polls before it sleeps, where it has a core of its own.
 const SPIN: Duration = Duration::from_micros(50);
+/// Bulletins between the conductor and the detokeniser: one written, one read, two on their way.
+const BULLETINS: usize = 4;
 /// Orders that wait for the conductor.
 const ORDERS: usize = 256;
 
@@ -42,6 +50,7 @@ pub struct EngineBuilder {
     prefix_caching: bool,
     pin: bool,
     isa: Isa,
+    trace: Option<Trace>,
 }
 
 impl EngineBuilder {
@@ -61,6 +70,7 @@ impl EngineBuilder {
             prefix_caching: true,
             pin: false,
             isa: Isa::detect(),
+            trace: None,
         }
     }
 
@@ -142,6 +152,12 @@ impl EngineBuilder {
         self
     }
 
+    /// Records into this trace instead of one of its own: what was recorded in it before lies on the same line of time.
+    pub fn trace(mut self, trace: &Trace) -> Self {
+        self.trace = Some(trace.clone());
+        self
+    }
+
     /// The model that the checkpoint's configuration describes.
     ///
     /// # Errors
@@ -170,6 +186,7 @@ impl EngineBuilder {
     /// # Errors
     /// All faults of the configuration, the checkpoint's tensors, the settings or the plan.
     pub fn plan(&self) -> Result<(Architecture, Plan), Error> {
+        let _span = info_span!("plan").entered();
         let architecture = self.architecture()?;
         let model = &architecture.model;
         if !self.dummy_weights {
@@ -196,6 +213,7 @@ impl EngineBuilder {
             cache_dtype: self.cache_dtype.unwrap_or(auto),
         };
         let plan = compile(model, &deployment).map_err(EngineError::Plan)?;
+        devices::threads_each(plan.data().devices.len(), self.threads)?;
         Ok((architecture, plan))
     }
 
@@ -204,16 +222,21 @@ impl EngineBuilder {
     /// # Errors
     /// As [`EngineBuilder::plan`], and whatever reading the weights or starting threads fails with.
     pub fn build(self) -> Result<Engine, Error> {
+        let _span = info_span!("engine build").entered();
         let (architecture, plan) = self.plan()?;
+        let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
         let vocabulary = architecture.model.vocabulary();
         let tokenizer = self.checkpoint.tokenizer()?;
         if let Some(tokenizer) = &tokenizer {
             tokenizer.check_rows(vocabulary)?;
         }
         let defaults = self.checkpoint.generation_defaults(vocabulary)?;
-        let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
+        let said = defaults.notes.iter().map(ToString::to_string);
+        let code = remote_code(self.checkpoint.config()).map(|note| note.to_string());
+        let notes = code.into_iter().chain(architecture.notes).chain(said);
+        let notes = notes.chain(plan.data().settings.notes.iter().cloned()).collect();
         let executors = self.executors(&plan, &teams)?;
-        let trace = Trace::new();
+        let trace = self.trace.clone().unwrap_or_default();
         let fittings = Fittings {
             executors,
             allowed: tokenizer.as_ref().map_or(vocabulary, Tokenizer::vocabulary_len),
@@ -221,29 +244,41 @@ impl EngineBuilder {
             prefix_caching: self.prefix_caching,
             max_waiting: 2 * plan.data().settings.max_num_seqs,
             trace: &trace,
+            trace_records: TRACE_RECORDS,
         };
         let Wiring { lanes, dispatcher } = wire(&plan, fittings);
-        let control = Control::start(dispatcher)?;
-        let mut handles = vec![];
+        let (outbox, mut inboxes) = channel((0..BULLETINS).map(|_| Bulletin::default()).collect(), 1);
+        let track = trace.track("text", "detokenizer");
+        let edge = trace.edge("tokens", dispatcher.track(), track);
+        // Room for all: nobody faults again before he has been restarted.
+        let (report, downs) = bounded(plan.data().actors.len() + 1);
+        let running = Lanes::default();
+        let supervisor = Supervisor::new(running.clone());
+        let bulletins_out = StageOutput { outbox, edges: vec![edge] };
+        let control = Control::start(dispatcher, bulletins_out, (downs, supervisor))?;
+        let bulletins = Input { inbox: inboxes.remove(0), edge };
+        let back = (control.orders.clone(), control.bell.clone());
+        let detokenizer = Detokenizer::new(track, tokenizer.clone(), bulletins, back);
+        let text = lane("text".into(), Duration::ZERO, &trace, (&report, &control.bell));
+        let mut handles = vec![Lane::spawn(text, vec![Box::new(detokenizer)]).map_err(EngineError::Thread)?];
         for ((actors, device), team) in lanes.into_iter().zip(&plan.data().devices).zip(&teams) {
-            let addr = control.addr.clone();
             let team = team.clone();
+            let spin = if spin { SPIN } else { Duration::ZERO };
             let spec = LaneSpec {
-                name: device.name.clone(),
                 // A core that is not ours to use is no reason to stop: the lane runs where it may.
                 prepare: Some(Box::new(move || drop(team.pin_caller()))),
-                spin: if spin { SPIN } else { Duration::ZERO },
-                recorder: trace.recorder(TRACE_RECORDS),
-                // A mailbox that is full is full of signals that make the conductor find the pipeline closed.
-                on_down: Box::new(move |down| drop(addr.try_send(Signal::Down(down)))),
+                ..lane(device.name.clone(), spin, &trace, (&report, &control.bell))
             };
             handles.push(Lane::spawn(spec, actors).map_err(EngineError::Thread)?);
         }
+        let names = std::iter::once("text").chain(plan.data().devices.iter().map(|device| device.name.as_str()));
+        let orders = names.zip(&handles).map(|(name, lane)| (name.to_owned(), lane.orders().clone()));
+        running.set(orders.collect()).expect("set once, here");
         Ok(Engine::new(
             self.checkpoint.dir().display().to_string(),
             plan,
             tokenizer,
-            defaults,
+            (defaults, notes),
             (control, handles),
             trace,
         ))
@@ -257,11 +292,22 @@ impl EngineBuilder {
             pages: plan.pages(),
         };
         let mut executors = BTreeMap::new();
+        // Stages of one device that use the same weight have it once.
+        let mut loaded: Vec<(usize, WeightSpec, Arc<Weight>)> = vec![];
         for (number, actor) in plan.data().actors.iter().enumerate() {
             let (Role::Stage { program, .. }, Some(device)) = (&actor.role, actor.device) else { continue };
+            let _span = info_span!("weights", of = actor.name.as_str()).entered();
             let team = &teams[device.index()];
-            let load = |spec: &WeightSpec| self.load(spec, team);
-            let weights = program.weights.iter().map(load).collect::<Result<Vec<_>, Error>>()?;
+            let mut weights = vec![];
+            for spec in &program.weights {
+                let same = |(at, known, _): &&(usize, WeightSpec, _)| *at == device.index() && known == spec;
+                let weight = match loaded.iter().find(same) {
+                    Some((_, _, weight)) => weight.clone(),
+                    None => Arc::new(self.load(spec, team)?),
+                };
+                loaded.push((device.index(), spec.clone(), weight.clone()));
+                weights.push(weight);
+            }
             let executor = Executor::new(program.clone(), weights, limits, team.clone(), self.isa);
             executors.insert(number, executor.map_err(EngineError::Kernels)?);
         }
@@ -298,18 +344,34 @@ impl RowSource for DummyRows {
     }
 }
 
+/// A lane whose faults the conductor hears of.
+fn lane(name: String, spin: Duration, trace: &Trace, (report, bell): (&Sender<Down>, &Bell)) -> LaneSpec {
+    let (report, bell) = (report.clone(), bell.clone());
+    let on_down = move |down| {
+        // There is room, and where the conductor is gone so is everybody who waits.
+        drop(report.try_send(down));
+        bell.ring();
+    };
+    let recorder = trace.recorder(TRACE_RECORDS);
+    LaneSpec { name, prepare: None, spin, recorder, on_down: Box::new(on_down) }
+}
+
 /// The control thread of an engine.
 pub(super) struct Control {
     pub(super) addr: actix::Addr<Conductor>,
-    pub(super) orders: crossbeam::channel::Sender<super::conductor::Order>,
+    pub(super) orders: Sender<super::conductor::Order>,
     pub(super) bell: Bell,
     pub(super) thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Control {
-    fn start(dispatcher: actors::dispatcher::Dispatcher) -> Result<Self, EngineError> {
-        let (orders, receiver) = crossbeam::channel::bounded(ORDERS);
-        let (hand, taken) = crossbeam::channel::bounded(1);
+    fn start(
+        dispatcher: Dispatcher,
+        bulletins: StageOutput<Bulletin>,
+        supervision: (Receiver<Down>, Supervisor),
+    ) -> Result<Self, EngineError> {
+        let (orders, receiver) = bounded(ORDERS);
+        let (hand, taken) = bounded(1);
         let target: Arc<OnceLock<actix::Addr<Conductor>>> = Arc::default();
         let wake = target.clone();
         let bell = Bell::callback(Box::new(move || {
@@ -322,7 +384,7 @@ impl Control {
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             let system = actix::System::new();
             system.block_on(async {
-                let addr = Conductor::new(dispatcher, receiver, own).start();
+                let addr = Conductor::new(dispatcher, receiver, own, bulletins, supervision).start();
                 let _ = target.set(addr.clone());
                 let _ = hand.send(addr);
             });

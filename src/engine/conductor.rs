@@ -1,47 +1,26 @@
 //! The control actor of an engine: an actix shell around the dispatcher, woken by a bell, stopped by a message.
 //!
-//! Work comes in by a bounded crossbeam queue and goes out through the sinks; actix carries only signals, which may be dropped when
-//! its mailbox is full, because every signal makes the actor look at everything.
+//! Work comes in by a bounded crossbeam queue and goes out by a port to the detokeniser; actix carries only signals, which may be
+//! dropped when its mailbox is full, because every signal makes the actor look at everything.
 
+use super::detokenizer::{Bulletin, Notice};
+use super::supervision::Supervisor;
+use super::{Ended, Output as Heard};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
-use actors::batcher::{Finish, Refused, SequenceSpec, Update};
+use actors::batcher::{SequenceSpec, Update};
 use actors::dispatcher::Dispatcher;
 use actors::lane::Down;
-use actors::port::Bell;
-use crossbeam::channel::Receiver;
-use std::collections::HashMap;
+use actors::port::{Bell, Slot};
+use actors::stage::Output;
+use crossbeam::channel::{Receiver, Sender};
 
 /// Turns in a row before other signals get their chance.
 const TURNS: usize = 64;
 
-/// What a sequence's owner hears, on the control thread; it must not block.
-pub(crate) enum Event<'a> {
-    /// The logits of a prompt row.
-    Prompt { position: u32, logits: &'a [f32] },
-    /// The next token.
-    Token { token: u32, logits: Option<&'a [f32]> },
-    /// The end; nothing follows.
-    Finished(Outcome),
-}
-
-/// How a sequence ended.
-#[derive(Clone, Debug)]
-pub(crate) enum Outcome {
-    /// By its own rules.
-    Done(Finish),
-    /// It was never begun.
-    Refused(Refused),
-    /// The engine failed under it.
-    Failed(String),
-}
-
-/// Hears of one sequence.
-pub(crate) type Sink = Box<dyn FnMut(Event<'_>) + Send>;
-
 /// What callers ask of the conductor.
 pub(crate) enum Order {
-    /// Begin a sequence.
-    Submit(SequenceSpec, Sink),
+    /// Begin a sequence, and tell the stream of it.
+    Submit(SequenceSpec, Sender<Heard>),
     /// Give one up.
     Cancel(u64),
 }
@@ -52,8 +31,6 @@ pub(crate) enum Order {
 pub(crate) enum Signal {
     /// Samples, credits or orders may be there.
     Turn,
-    /// An actor of a lane faulted.
-    Down(Down),
     /// End: what is in flight fails.
     Stop,
 }
@@ -63,94 +40,140 @@ pub(crate) struct Conductor {
     dispatcher: Option<Dispatcher>,
     orders: Receiver<Order>,
     bell: Bell,
-    sinks: HashMap<u64, Sink>,
+    bulletins: Output<Bulletin>,
+    /// What is known since the last bulletin. Without a free one nothing more may become known.
+    open: Option<Slot<Bulletin>>,
+    next_turn: u64,
+    /// Faults of actors on lanes.
+    downs: Receiver<Down>,
+    supervisor: Supervisor,
+    /// Why the engine failed.
     failed: Option<String>,
 }
 
 impl Conductor {
-    pub(crate) fn new(dispatcher: Dispatcher, orders: Receiver<Order>, bell: Bell) -> Self {
-        Self { dispatcher: Some(dispatcher), orders, bell, sinks: HashMap::new(), failed: None }
+    pub(crate) fn new(
+        dispatcher: Dispatcher,
+        orders: Receiver<Order>,
+        bell: Bell,
+        bulletins: Output<Bulletin>,
+        (downs, supervisor): (Receiver<Down>, Supervisor),
+    ) -> Self {
+        let dispatcher = Some(dispatcher);
+        Self { dispatcher, orders, bell, bulletins, open: None, next_turn: 0, downs, supervisor, failed: None }
     }
 
-    /// Takes the orders there is room for. Says whether there were any.
-    fn take_orders(&mut self) -> bool {
-        let mut moved = false;
-        while let Some(dispatcher) = &mut self.dispatcher {
-            if dispatcher.batcher().room() == 0 {
-                break;
+    /// Restarts actors that are down, or notes why the engine gives up.
+    fn supervise(&mut self) {
+        while let (Ok(down), Some(dispatcher)) = (self.downs.try_recv(), &self.dispatcher) {
+            if let Err(why) = self.supervisor.on_down(&down, dispatcher.now_ns()) {
+                self.failed.get_or_insert(why);
             }
+        }
+    }
+
+    /// The bulletin that this turn writes.
+    fn open(&mut self) -> Option<Slot<Bulletin>> {
+        self.open.take().or_else(|| {
+            let mut slot = self.bulletins.outbox.try_slot()?;
+            slot.notices.clear();
+            slot.turn = self.next_turn;
+            Some(slot)
+        })
+    }
+
+    /// Whether anything moved. Without a free bulletin nothing does: its return rings the bell.
+    fn turn(&mut self) -> bool {
+        self.supervise();
+        let Some(mut slot) = self.open() else { return false };
+        let mut moved = self.take_orders(&mut slot.notices);
+        if let Some(dispatcher) = &mut self.dispatcher {
+            let notices = &mut slot.notices;
+            match dispatcher.turn(&mut |update, logits| notices.push(notice(update, logits))) {
+                Ok(turned) => moved |= turned,
+                Err(fault) => self.failed = Some(fault.to_string()),
+            }
+        }
+        if let (Some(why), Some(_)) = (&self.failed, &self.dispatcher) {
+            slot.notices.push(Notice::Failed { why: why.clone() });
+            // The ports that close with it end the lanes.
+            self.dispatcher = None;
+        }
+        self.publish(slot);
+        moved
+    }
+
+    /// Takes the orders there is room for; says whether there were any.
+    fn take_orders(&mut self, notices: &mut Vec<Notice>) -> bool {
+        let mut moved = false;
+        while self.dispatcher.as_mut().is_none_or(|dispatcher| dispatcher.batcher().room() > 0) {
             let Ok(order) = self.orders.try_recv() else { break };
             moved = true;
-            match order {
-                Order::Submit(spec, mut sink) => {
+            match (order, &mut self.dispatcher) {
+                (Order::Submit(spec, stream), Some(dispatcher)) => {
                     let id = spec.id;
                     match dispatcher.batcher().submit(spec) {
-                        Ok(()) => drop(self.sinks.insert(id, sink)),
-                        Err(refused) => sink(Event::Finished(Outcome::Refused(refused))),
+                        Ok(()) => notices.push(Notice::Begun { id, stream }),
+                        Err(refused) => refuse(&stream, refused.to_string()),
                     }
                 }
-                Order::Cancel(id) => {
+                (Order::Submit(_, stream), None) => refuse(&stream, self.reason()),
+                (Order::Cancel(id), Some(dispatcher)) => {
                     let mut updates = vec![];
                     dispatcher.batcher().cancel(id, &mut updates);
-                    updates.iter().for_each(|update| tell(&mut self.sinks, update, &[]));
+                    notices.extend(updates.iter().map(|update| notice(update, &[])));
                 }
+                (Order::Cancel(_), None) => {}
             }
         }
         moved
     }
 
-    /// Whether anything moved.
-    fn turn(&mut self) -> bool {
-        let ordered = self.take_orders();
-        let Some(dispatcher) = &mut self.dispatcher else { return ordered };
-        let sinks = &mut self.sinks;
-        match dispatcher.turn(&mut |update, logits| tell(sinks, update, logits)) {
-            Ok(moved) => moved || ordered,
-            Err(fault) => {
-                self.fail(fault.to_string());
-                true
-            }
-        }
+    fn reason(&self) -> String {
+        self.failed.clone().unwrap_or_else(|| "the engine was stopped".into())
     }
 
-    /// Ends every sequence with the reason.
-    fn fail(&mut self, why: String) {
+    /// Sends a bulletin that says something; keeps another one open.
+    fn publish(&mut self, slot: Slot<Bulletin>) {
+        if slot.notices.is_empty() {
+            self.open = Some(slot);
+            return;
+        }
+        if let Some(dispatcher) = &self.dispatcher {
+            dispatcher.sent(&self.bulletins.edges, slot.turn);
+        }
+        self.next_turn += 1;
+        slot.send();
+    }
+
+    /// Tells everybody that it is over. The detokeniser tells those whose port closes with the conductor.
+    fn stop(&mut self) {
         self.dispatcher = None;
-        self.failed.get_or_insert(why);
-        self.refuse_all();
-    }
-
-    fn refuse_all(&mut self) {
-        let why = self.failed.clone().unwrap_or_else(|| "the engine was stopped".into());
-        for (_, mut sink) in self.sinks.drain() {
-            sink(Event::Finished(Outcome::Failed(why.clone())));
-        }
+        self.open = None;
         while let Ok(order) = self.orders.try_recv() {
-            if let Order::Submit(_, mut sink) = order {
-                sink(Event::Finished(Outcome::Failed(why.clone())));
+            if let Order::Submit(_, stream) = order {
+                refuse(&stream, self.reason());
             }
         }
+        actix::System::current().stop();
     }
 }
 
-fn tell(sinks: &mut HashMap<u64, Sink>, update: &Update, logits: &[f32]) {
+/// Tells the stream of a sequence that is never begun.
+fn refuse(stream: &Sender<Heard>, why: String) {
+    drop(stream.try_send(Heard::Ended(Ended::Failed(why))));
+}
+
+fn notice(update: &Update, logits: &[f32]) -> Notice {
     match update {
         Update::Prompt { id, position, logits: range } => {
-            if let Some(sink) = sinks.get_mut(id) {
-                sink(Event::Prompt { position: *position, logits: &logits[range.clone()] });
-            }
+            Notice::Prompt { id: *id, position: *position, logits: logits[range.clone()].to_vec() }
         }
         Update::Token { id, token, logits: range, .. } => {
-            if let Some(sink) = sinks.get_mut(id) {
-                let logits = range.as_ref().map(|range| &logits[range.clone()]);
-                sink(Event::Token { token: *token, logits });
-            }
+            let logits = range.as_ref().map(|range| logits[range.clone()].to_vec());
+            Notice::Token { id: *id, token: *token, logits }
         }
-        Update::Finished { id, reason } => {
-            if let Some(mut sink) = sinks.remove(id) {
-                sink(Event::Finished(Outcome::Done(*reason)));
-            }
-        }
+        Update::Finished { id, reason } => Notice::Ended { id: *id, reason: *reason },
     }
 }
 
@@ -161,6 +184,7 @@ impl Actor for Conductor {
         if let Some(dispatcher) = &mut self.dispatcher {
             dispatcher.bind(&self.bell);
         }
+        self.bulletins.outbox.bind_writer(self.bell.clone());
         context.notify(Signal::Turn);
     }
 }
@@ -171,16 +195,7 @@ impl Handler<Signal> for Conductor {
     fn handle(&mut self, signal: Signal, context: &mut Self::Context) {
         match signal {
             Signal::Turn => {}
-            Signal::Down(down) => self.fail(format!("{}: {}", down.lane, down.fault)),
-            Signal::Stop => {
-                self.dispatcher = None;
-                self.refuse_all();
-                actix::System::current().stop();
-                return;
-            }
-        }
-        if self.failed.is_some() {
-            self.refuse_all();
+            Signal::Stop => return self.stop(),
         }
         for _ in 0..TURNS {
             // Armed before the last look, so that whatever comes later rings.

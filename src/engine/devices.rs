@@ -5,9 +5,24 @@ use graph::plan::DeviceSpec;
 use kernels::{Team, TeamSpec};
 use std::sync::Arc;
 
-/// Cores that this process may use.
+/// How many cores this process may use.
 pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    own_cores().len()
+}
+
+/// The cores that the calling thread may run on, as many as a quota leaves it; a part of the machine where somebody has cut it.
+fn own_cores() -> Vec<usize> {
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+    let allowed: Vec<usize> = list.split(',').filter_map(core_range).flatten().take(count).collect();
+    if allowed.len() == count { allowed } else { (0..count).collect() }
+}
+
+/// `3` or `4-7`.
+fn core_range(text: &str) -> Option<std::ops::RangeInclusive<usize>> {
+    let (first, last) = text.trim().split_once('-').unwrap_or((text.trim(), text.trim()));
+    Some(first.parse().ok()?..=last.parse().ok()?)
 }
 
 /// Bytes of memory that could be had now; 4 GiB where the system does not say.
@@ -23,32 +38,57 @@ pub(crate) fn specs(names: Option<&[String]>, ranks: u32) -> Result<Vec<DeviceSp
     let default = || (0..ranks).map(|k| format!("cpu:{k}")).collect();
     let names: Vec<String> = names.map_or_else(default, <[String]>::to_vec);
     let memory_bytes = available_bytes() / names.len().max(1) as u64;
-    let spec = |name: String| match name.strip_prefix("cpu:").map(str::parse::<u16>) {
-        Some(Ok(_)) => Ok(DeviceSpec { name, memory_bytes }),
-        Some(Err(_)) | None => Err(EngineError::Device { device: name, has: format!("cpu:K, over {} cores", cores()) }),
-    };
-    names.into_iter().map(spec).collect()
+    let exists = |name: &String| matches!(name.strip_prefix("cpu:").map(str::parse::<u16>), Some(Ok(_)));
+    let (there, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(exists);
+    if !missing.is_empty() {
+        return Err(EngineError::Device { devices: missing, has: format!("cpu:K for any K, over {} cores", cores()) });
+    }
+    Ok(there.into_iter().map(|name| DeviceSpec { name, memory_bytes }).collect())
+}
+
+/// Threads of each device, of `threads` in all or one a core.
+pub(crate) fn threads_each(devices: usize, threads: Option<usize>) -> Result<usize, EngineError> {
+    match threads {
+        Some(threads) if threads < devices => Err(EngineError::Threads { threads, devices }),
+        Some(threads) => Ok((threads / devices).max(1)),
+        None => Ok((cores() / devices).max(1)),
+    }
 }
 
 /// The threads and cores of all of `devices` devices together, as [`teams`] deals them out.
 pub(crate) fn all_threads(devices: usize, threads: Option<usize>, pin: bool) -> TeamSpec {
-    let cores = cores();
-    let all = (threads.unwrap_or(cores) / devices).max(1) * devices;
-    let fits = all <= cores;
-    TeamSpec { threads: all, cores: (pin && fits).then(|| (0..all).collect()), spin: fits }
+    let cores = own_cores();
+    let all = (threads.unwrap_or(cores.len()) / devices).max(1) * devices;
+    let fits = all <= cores.len();
+    TeamSpec { threads: all, cores: (pin && fits).then(|| cores[..all].to_vec()), spin: fits }
 }
 
 /// A team for each of `devices` devices: `threads` in all, or one a core. Says too whether waiting threads may spin.
 pub(crate) fn teams(devices: usize, threads: Option<usize>, pin: bool) -> Result<(Vec<Arc<Team>>, bool), EngineError> {
-    let cores = cores();
-    if let Some(threads) = threads.filter(|&threads| threads < devices) {
-        return Err(EngineError::Threads { threads, devices });
-    }
-    let each = (threads.unwrap_or(cores) / devices).max(1);
-    let fits = each * devices <= cores;
+    let (cores, each) = (own_cores(), threads_each(devices, threads)?);
+    let fits = each * devices <= cores.len();
     let team = |device: usize| {
-        let own = (pin && fits).then(|| (device * each..(device + 1) * each).collect());
+        let own = (pin && fits).then(|| cores[device * each..(device + 1) * each].to_vec());
         Arc::new(Team::new(TeamSpec { threads: each, cores: own, spin: fits }))
     };
     Ok(((0..devices).map(team).collect(), fits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_on_one_core_has_that_core() {
+        assert_eq!(core_range("4-7"), Some(4..=7));
+        assert_eq!(core_range(" 3"), Some(3..=3));
+        assert_eq!(core_range("x"), None);
+        let all = own_cores();
+        let last = *all.last().expect("a process has a core");
+        let found = std::thread::spawn(move || {
+            Team::new(TeamSpec { threads: 1, cores: Some(vec![last]), spin: false }).pin_caller().expect("it is ours");
+            own_cores()
+        });
+        assert_eq!(found.join().expect("no panic"), [last]);
+    }
 }

@@ -18,11 +18,11 @@ pub enum EngineError {
     /// A weight or program was refused by the kernels.
     #[error("{}", lines(.0))]
     Kernels(Vec<KernelError>),
-    /// A device that this machine or build does not have.
-    #[error("--devices {device}: no such device; this machine has {has}")]
+    /// Devices that this machine or build does not have.
+    #[error("--devices {}: no such device; this machine has {has}", .devices.join(", "))]
     Device {
-        /// What was asked for.
-        device: String,
+        /// What was asked for in vain.
+        devices: Vec<String>,
         /// What there is.
         has: String,
     },

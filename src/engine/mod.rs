@@ -2,19 +2,21 @@
 
 mod builder;
 mod conductor;
+mod detokenizer;
 mod devices;
 mod error;
+mod supervision;
 
 pub use builder::EngineBuilder;
 pub use error::EngineError;
 
 use crate::checkpoint::{Checkpoint, GenerationDefaults};
-use crate::text::{TextStream, Tokenizer};
-use actors::batcher::{Capture, Finish, SequenceSpec};
+use crate::text::Tokenizer;
+use actors::batcher::{Capture, SequenceSpec};
 use actors::ticket::Sampling;
 use actors::trace::{Recording, Trace};
 use builder::Running;
-use conductor::{Event, Order, Outcome, Signal};
+use conductor::{Order, Signal};
 use crossbeam::channel::{Receiver, bounded};
 use graph::plan::Plan;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -74,6 +76,9 @@ pub enum Output {
     Token {
         /// Its id.
         token: u32,
+        /// The text that it completes: often empty, since a character may take several tokens; of the last token, what is left.
+        /// All texts joined are the decode of all tokens but the one that stopped it. Empty where the model has no tokenizer.
+        text: String,
         /// The logits it was drawn from, if they were asked for.
         logits: Option<Vec<f32>>,
     },
@@ -118,6 +123,7 @@ pub struct Engine {
     plan: Plan,
     tokenizer: Option<Tokenizer>,
     defaults: GenerationDefaults,
+    notes: Vec<String>,
     running: Running,
     trace: Trace,
     next_id: AtomicU64,
@@ -133,11 +139,11 @@ impl Engine {
         name: String,
         plan: Plan,
         tokenizer: Option<Tokenizer>,
-        defaults: GenerationDefaults,
+        (defaults, notes): (GenerationDefaults, Vec<String>),
         running: Running,
         trace: Trace,
     ) -> Self {
-        Self { name, plan, tokenizer, defaults, running, trace, next_id: AtomicU64::new(0) }
+        Self { name, plan, tokenizer, defaults, notes, running, trace, next_id: AtomicU64::new(0) }
     }
 
     /// What the model is called.
@@ -155,12 +161,12 @@ impl Engine {
         self.tokenizer.as_ref()
     }
 
-    /// A stream that turns this model's tokens into text.
-    pub fn text(&self) -> Option<TextStream> {
-        self.tokenizer.as_ref().map(TextStream::new)
+    /// What a person should hear before it runs: sources that disagree, settings that were lowered, code that is not run.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
-    /// What ends a text, and what a person should hear about the checkpoint.
+    /// What ends a text.
     pub fn defaults(&self) -> &GenerationDefaults {
         &self.defaults
     }
@@ -188,8 +194,7 @@ impl Engine {
             sampling: generation.sampling,
             capture: generation.capture,
         };
-        let sink = Box::new(move |event: Event<'_>| drop(tell.try_send(output(event))));
-        self.order(Order::Submit(spec, sink));
+        self.order(Order::Submit(spec, tell));
         Stream { engine: self, id, outputs, over: false }
     }
 
@@ -199,23 +204,6 @@ impl Engine {
         if control.orders.send(order).is_ok() {
             control.bell.ring();
         }
-    }
-}
-
-fn output(event: Event<'_>) -> Output {
-    match event {
-        Event::Prompt { position, logits } => Output::Prompt { position, logits: logits.to_vec() },
-        Event::Token { token, logits } => Output::Token { token, logits: logits.map(<[f32]>::to_vec) },
-        Event::Finished(outcome) => Output::Ended(match outcome {
-            Outcome::Done(Finish::Stop { token }) => Ended::Stop { token },
-            Outcome::Done(Finish::Length) => Ended::Length,
-            Outcome::Done(Finish::Cancelled) => Ended::Cancelled,
-            Outcome::Done(Finish::NonFinite { position }) => {
-                Ended::Failed(format!("the logits of position {position} are not all finite"))
-            }
-            Outcome::Refused(refused) => Ended::Failed(refused.to_string()),
-            Outcome::Failed(why) => Ended::Failed(why),
-        }),
     }
 }
 

@@ -148,12 +148,13 @@ fn a_panic_ends_its_actor_and_no_other_and_a_successor_carries_on() {
     assert_eq!((down.fault.actor(), down.fault.step()), ("increment 1", Some(3)));
     assert!(down.fault.to_string().contains("step 3: panicked") && down.fault.to_string().contains("told to panic"));
     assert_eq!(Ends::new(other_first, other_last).pump(3), [1, 2, 3], "the lane goes on with the other actors");
-    lane.replace(1, |old| {
-        let old: Box<dyn std::any::Any> = old;
-        let old = *old.downcast::<Increment>().expect("the actor of the test");
-        Box::new(Increment { panics_on: None, ..old })
-    })
-    .expect("the lane runs");
+    lane.orders()
+        .replace(1, |old| {
+            let old: Box<dyn std::any::Any> = old;
+            let old = *old.downcast::<Increment>().expect("the actor of the test");
+            Box::new(Increment { panics_on: None, ..old })
+        })
+        .expect("the lane runs");
     assert_eq!(ends.pump(2), [2, 3], "the message it panicked on was consumed; the next ones arrive");
     lane.stop();
     lane.join();

@@ -5,6 +5,7 @@ use super::seat::Seat;
 use crate::port::Bell;
 use crate::trace::{Recorder, Wait};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use kernels::STACK_BYTES;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -53,9 +54,22 @@ struct Order {
 pub struct LaneHandle {
     thread: Option<JoinHandle<Vec<Box<dyn Actor>>>>,
     bell: Bell,
-    orders: Sender<Order>,
+    orders: LaneOrders,
     gauge: LaneGauge,
     stop: Arc<AtomicBool>,
+}
+
+/// Gives a running lane orders, from any thread and for as long as anybody likes.
+#[derive(Clone)]
+pub struct LaneOrders {
+    bell: Bell,
+    orders: Sender<Order>,
+}
+
+impl std::fmt::Debug for LaneOrders {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LaneOrders").field("pending", &self.orders.len()).finish()
+    }
 }
 
 /// Whether a lane makes progress, readable from any thread: busy with a beat that stands still is stalled.
@@ -132,13 +146,14 @@ impl Lane {
             gauge: gauge.clone(),
             stop: stop.clone(),
         };
-        let thread = Builder::new().name(name).spawn(move || {
+        let thread = Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             if let Some(prepare) = prepare {
                 prepare();
             }
             lane.run()
         })?;
-        Ok(LaneHandle { thread: Some(thread), bell, orders: sender, gauge, stop })
+        let orders = LaneOrders { bell: bell.clone(), orders: sender };
+        Ok(LaneHandle { thread: Some(thread), bell, orders, gauge, stop })
     }
 
     /// Runs until told to stop or until every actor has finished; gives the others back.
@@ -227,6 +242,28 @@ impl Lane {
     }
 }
 
+impl LaneOrders {
+    /// Replaces the actor that faulted in `seat` by what `make` makes of it, on the lane's thread: the successor can take
+    /// over its ports, or be the same actor, which then acts its step again. Does nothing if nobody is down there.
+    ///
+    /// # Errors
+    /// The lane has ended, or has more orders pending than it takes.
+    pub fn replace(
+        &self,
+        seat: usize,
+        make: impl FnOnce(Box<dyn Actor>) -> Box<dyn Actor> + Send + 'static,
+    ) -> Result<(), OrderError> {
+        match self.orders.try_send(Order { seat, make: Box::new(make) }) {
+            Ok(()) => {
+                self.bell.ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(_)) => Err(OrderError::Full),
+            Err(TrySendError::Disconnected(_)) => Err(OrderError::Ended),
+        }
+    }
+}
+
 impl LaneHandle {
     /// Tells the lane to stop after the polls it is in; returns at once.
     pub fn stop(&self) {
@@ -247,21 +284,9 @@ impl LaneHandle {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Replaces the actor that faulted in `seat` by what `make` makes of it, on the lane's thread: the successor can take
-    /// over its ports. Does nothing if nobody is down there.
-    pub fn replace(
-        &self,
-        seat: usize,
-        make: impl FnOnce(Box<dyn Actor>) -> Box<dyn Actor> + Send + 'static,
-    ) -> Result<(), OrderError> {
-        match self.orders.try_send(Order { seat, make: Box::new(make) }) {
-            Ok(()) => {
-                self.bell.ring();
-                Ok(())
-            }
-            Err(TrySendError::Full(_)) => Err(OrderError::Full),
-            Err(TrySendError::Disconnected(_)) => Err(OrderError::Ended),
-        }
+    /// Where the lane takes orders.
+    pub fn orders(&self) -> &LaneOrders {
+        &self.orders
     }
 
     /// The lane's progress.

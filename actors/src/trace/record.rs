@@ -18,6 +18,22 @@ pub struct Counter(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Cause(pub u16);
 
+/// What a mark says, by its number in the table of names.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Name(pub u16);
+
+/// How much is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Level {
+    /// Nothing.
+    Off,
+    /// Acts, waits and marks.
+    Step,
+    /// Messages, depths and counters too.
+    #[default]
+    Hop,
+}
+
 /// What an actor waits for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Wait {
@@ -30,7 +46,7 @@ pub enum Wait {
 }
 
 /// What happened. Points in time have equal start and end.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Event {
     /// An actor acted.
     Act {
@@ -71,10 +87,26 @@ pub enum Event {
         /// Its value.
         value: u64,
     },
+    /// Something rare of the process, such as loading a checkpoint: a span of the control plane, or a point.
+    Mark {
+        /// What it was.
+        name: Name,
+    },
 }
 
-/// An event on a track. Times are nanoseconds since the trace's origin.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+impl Event {
+    /// The level from which on it is recorded.
+    #[inline]
+    pub fn level(&self) -> Level {
+        match self {
+            Event::Act { .. } | Event::Wait(_) | Event::Mark { .. } => Level::Step,
+            Event::Send { .. } | Event::Receive { .. } | Event::Depth { .. } | Event::Count { .. } => Level::Hop,
+        }
+    }
+}
+
+/// An event on a track. Times are nanoseconds since the trace's origin. Records are ordered by time, then by track.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Record {
     /// When it began.
     pub start_ns: u64,

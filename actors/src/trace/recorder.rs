@@ -1,14 +1,21 @@
 //! The always-on recorder: a ring a lane, drained when someone asks.
 //!
-//! Invariants: recording neither allocates nor blocks; a full ring gives up its oldest record and counts it. The recorder
-//! does not know what becomes of the records.
+//! Invariants: recording neither allocates nor blocks; a full ring gives up its oldest record and counts it; what is below the
+//! trace's level is not recorded, and with [`Level::Off`] not even the clock is read. The recorder does not know what becomes of
+//! the records.
 
-use super::record::{Cause, Counter, Edge, Event, Record, Track};
+use super::record::{Cause, Counter, Edge, Event, Level, Name, Record, Track};
 use super::recording::{EdgeName, Recording, TrackName};
 use crossbeam::queue::ArrayQueue;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+/// Names of marks that are kept; the rest share one. Marks are rare, so that a trace with more has a fault in its names.
+const NAMES_MAX: usize = 4096;
+/// What the rest are called.
+const FURTHER_NAMES: &str = "(further names)";
 
 /// Nanoseconds since the origin of a trace, or of a simulation.
 #[derive(Clone, Debug)]
@@ -39,6 +46,7 @@ pub struct Trace {
 #[derive(Debug)]
 struct Shared {
     clock: Clock,
+    level: Level,
     /// Names and rings are touched when the plan is built and when the trace is collected, never while recording.
     tables: Mutex<Tables>,
 }
@@ -47,6 +55,8 @@ struct Shared {
 struct Tables {
     names: Recording,
     rings: Vec<Arc<Ring>>,
+    /// Where each name stands in the table of names.
+    numbers: HashMap<String, Name>,
 }
 
 #[derive(Debug)]
@@ -60,6 +70,7 @@ struct Ring {
 pub struct Recorder {
     ring: Arc<Ring>,
     clock: Clock,
+    level: Level,
 }
 
 impl Default for Trace {
@@ -69,18 +80,23 @@ impl Default for Trace {
 }
 
 impl Trace {
-    /// A trace whose origin is now.
+    /// A trace of everything, whose origin is now.
     pub fn new() -> Self {
-        Self::with_clock(Clock::Real(Instant::now()))
+        Self::with_level(Level::Hop)
+    }
+
+    /// A trace of what `level` says, whose origin is now.
+    pub fn with_level(level: Level) -> Self {
+        Self::with_clock(Clock::Real(Instant::now()), level)
     }
 
     /// A trace of a simulation, with its time at 0.
     pub fn simulated() -> Self {
-        Self::with_clock(Clock::Virtual(Arc::new(AtomicU64::new(0))))
+        Self::with_clock(Clock::Virtual(Arc::new(AtomicU64::new(0))), Level::Hop)
     }
 
-    fn with_clock(clock: Clock) -> Self {
-        Self { shared: Arc::new(Shared { clock, tables: Mutex::new(Tables::default()) }) }
+    fn with_clock(clock: Clock, level: Level) -> Self {
+        Self { shared: Arc::new(Shared { clock, level, tables: Mutex::new(Tables::default()) }) }
     }
 
     /// The trace's clock.
@@ -116,14 +132,31 @@ impl Trace {
         Cause(number(causes.len()))
     }
 
-    /// A recorder with a ring of its own, which holds the last `records` records.
-    pub fn recorder(&self, records: usize) -> Recorder {
-        let ring = Arc::new(Ring { records: ArrayQueue::new(records.max(1)), lost: AtomicU64::new(0) });
-        self.tables().rings.push(ring.clone());
-        Recorder { ring, clock: self.clock() }
+    /// The number of what a mark says. Takes a lock: for what is rare.
+    pub fn name(&self, text: &str) -> Name {
+        let tables = &mut *self.tables();
+        let full = tables.names.names.len() + 1 >= NAMES_MAX;
+        let text = if full && !tables.numbers.contains_key(text) { FURTHER_NAMES } else { text };
+        if let Some(name) = tables.numbers.get(text) {
+            return *name;
+        }
+        tables.names.names.push(text.into());
+        let name = Name(number(tables.names.names.len()));
+        tables.numbers.insert(text.into(), name);
+        name
     }
 
-    /// Takes everything recorded since the last call, ordered by start. Recording goes on meanwhile.
+    /// A recorder with a ring of its own, which holds the last `records` records.
+    pub fn recorder(&self, records: usize) -> Recorder {
+        let level = self.shared.level;
+        // A ring that nothing is put into needs no memory.
+        let records = if level == Level::Off { 1 } else { records.max(1) };
+        let ring = Arc::new(Ring { records: ArrayQueue::new(records), lost: AtomicU64::new(0) });
+        self.tables().rings.push(ring.clone());
+        Recorder { ring, clock: self.clock(), level }
+    }
+
+    /// Takes everything recorded since the last call, in order. Recording goes on meanwhile.
     pub fn collect(&self) -> Recording {
         let tables = self.tables();
         let mut recording = tables.names.clone();
@@ -133,7 +166,7 @@ impl Trace {
             recording.records.extend((0..there).map_while(|_| ring.records.pop()));
             recording.lost += ring.lost.swap(0, Ordering::Relaxed);
         }
-        recording.records.sort_by_key(|record| (record.start_ns, record.end_ns, record.track));
+        recording.records.sort_unstable();
         recording
     }
 
@@ -144,7 +177,7 @@ impl Trace {
 
 /// The number of the entry that was just pushed.
 fn number(entries: usize) -> u16 {
-    u16::try_from(entries - 1).expect("a plan has fewer than 65536 actors, edges, counters and causes")
+    u16::try_from(entries - 1).expect("a plan has fewer than 65536 actors, edges, counters, causes and names")
 }
 
 impl Recorder {
@@ -153,15 +186,18 @@ impl Recorder {
         Trace::new().recorder(1)
     }
 
-    /// The time now, in nanoseconds since the trace's origin.
+    /// The time now, in nanoseconds since the trace's origin; 0 where nothing is recorded.
     #[inline]
     pub fn now_ns(&self) -> u64 {
-        self.clock.now_ns()
+        if self.level == Level::Off { 0 } else { self.clock.now_ns() }
     }
 
     /// Records a span.
     #[inline]
     pub fn span(&self, track: Track, start_ns: u64, end_ns: u64, event: Event) {
+        if event.level() > self.level {
+            return;
+        }
         if self.ring.records.force_push(Record { start_ns, end_ns, track, event }).is_some() {
             self.ring.lost.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,6 +1,6 @@
 //! What was recorded, with the names of everything it mentions.
 
-use super::record::{Cause, Counter, Edge, Record, Track, Wait};
+use super::record::{Cause, Counter, Edge, Name, Record, Track, Wait};
 
 /// Names a track.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -33,7 +33,9 @@ pub struct Recording {
     pub counters: Vec<String>,
     /// The names of causes outside the ports.
     pub causes: Vec<String>,
-    /// What happened, ordered by start.
+    /// What marks say.
+    pub names: Vec<String>,
+    /// What happened, in the order of [`Record`].
     pub records: Vec<Record>,
     /// Records given up because a ring was full.
     pub lost: u64,
@@ -58,6 +60,11 @@ impl Recording {
     /// A cause's name; `?` if the table has no such cause.
     pub fn cause(&self, cause: Cause) -> &str {
         self.causes.get(cause.0 as usize).map_or("?", |name| name)
+    }
+
+    /// What a mark says; `?` if the table has no such name.
+    pub fn name(&self, name: Name) -> &str {
+        self.names.get(name.0 as usize).map_or("?", |name| name)
     }
 
     /// A wait in words: `input from stage 0`, `credit of sampler`.

@@ -34,6 +34,8 @@ pub struct Architecture {
     pub model: Model,
     /// Positions seen in training: the largest `max_model_len`.
     pub max_positions: u32,
+    /// What a person should hear: two places of the configuration that disagree, and which one wins.
+    pub notes: Vec<String>,
 }
 
 /// The architecture that a `config.json` describes.
@@ -49,14 +51,15 @@ pub fn describe(config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigF
     let max_positions = reader.count_or("max_position_embeddings", 2048);
     let model = (family.build)(&reader);
     let mut faults: Vec<ConfigFault> = vec![];
-    for fault in reader.into_faults() {
+    let (found, notes) = reader.into_faults();
+    for fault in found {
         if !faults.contains(&fault) {
             faults.push(fault);
         }
     }
     match model {
         _ if !faults.is_empty() => Err(faults),
-        Ok(model) => Ok(Architecture { family: family.name, model, max_positions }),
+        Ok(model) => Ok(Architecture { family: family.name, model, max_positions, notes }),
         Err(faults) => Err(faults.into_iter().map(ConfigFault::Graph).collect()),
     }
 }

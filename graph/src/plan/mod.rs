@@ -103,6 +103,7 @@ pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<P
         channels: vec![],
     };
     faults.extend(lower::lower(&whole, deployment, &mut plan));
+    weights::share(&mut plan);
     credits::grant(&mut plan);
     budget(&mut plan, &mut faults);
     match Plan::check(plan) {
@@ -132,10 +133,12 @@ fn devices(deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) {
 /// Adds up what lies on each device, and gives the pool the pages that fit.
 fn budget(plan: &mut RawPlan, faults: &mut Vec<PlanError>) {
     let mut caches: Vec<Vec<CacheSpec>> = vec![vec![]; plan.devices.len()];
+    for (bytes, device) in weights::device_bytes(plan).into_iter().zip(&mut plan.devices) {
+        device.weight_bytes = bytes;
+    }
     for actor in &plan.actors {
         let (Some(device), Role::Stage { program, .. }) = (actor.device, &actor.role) else { continue };
         let Some(held) = plan.devices.get_mut(device.index()) else { continue };
-        held.weight_bytes += program.weights.iter().map(weights::weight_bytes).sum::<u64>();
         held.buffer_bytes += program.scratch_bytes;
         caches[device.index()].extend(&program.caches);
     }

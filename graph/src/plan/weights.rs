@@ -2,6 +2,7 @@
 
 use super::call::{Cut, WeightId, WeightSpec, WeightUse};
 use super::partition::Partitioned;
+use super::raw::{DeviceId, RawPlan, Role};
 use crate::axis::ParamId;
 use crate::dtype::DType;
 use crate::op::Op;
@@ -85,6 +86,53 @@ impl<'a> Weights<'a> {
         self.params.push(param);
         WeightId(self.specs.len() as u32 - 1)
     }
+}
+
+/// Makes one weight of a table and panels that hold the same rows on the same device: a table can be read from panels.
+pub(super) fn share(plan: &mut RawPlan) {
+    let panels: Vec<_> = on_devices(plan).filter(|(_, spec)| spec.used == WeightUse::Panels).collect();
+    let panels: Vec<_> = panels.into_iter().map(|(device, spec)| (device, spec.name.clone(), spec.cut)).collect();
+    for actor in &mut plan.actors {
+        let (Some(device), Role::Stage { program, .. }) = (actor.device, &mut actor.role) else { continue };
+        for spec in program.weights.iter_mut().filter(|spec| spec.used == WeightUse::Table) {
+            if panels.iter().any(|(at, name, cut)| *at == device && *name == spec.name && *cut == spec.cut) {
+                spec.used = WeightUse::Panels;
+            }
+        }
+    }
+}
+
+/// Bytes of weights on each device, each weight once however many stages there use it.
+pub(super) fn device_bytes(plan: &RawPlan) -> Vec<u64> {
+    let mut bytes = vec![0; plan.devices.len()];
+    let mut seen: Vec<(DeviceId, &WeightSpec)> = vec![];
+    for (device, spec) in on_devices(plan) {
+        if !seen.contains(&(device, spec)) {
+            seen.push((device, spec));
+            if let Some(held) = bytes.get_mut(device.index()) {
+                *held += weight_bytes(spec);
+            }
+        }
+    }
+    bytes
+}
+
+fn on_devices(plan: &RawPlan) -> impl Iterator<Item = (DeviceId, &WeightSpec)> {
+    plan.actors.iter().flat_map(|actor| {
+        let specs = match (&actor.role, actor.device) {
+            (Role::Stage { program, .. }, Some(device)) => program.weights.iter().map(|spec| (device, spec)).collect(),
+            (
+                Role::Batcher
+                | Role::Pool { .. }
+                | Role::Feed
+                | Role::Stage { .. }
+                | Role::Communicator { .. }
+                | Role::Sampler { .. },
+                _,
+            ) => vec![],
+        };
+        specs.into_iter()
+    })
 }
 
 /// Bytes of a weight in memory: panels have 16 outputs.

@@ -5,6 +5,7 @@ use crate::catalogue::{self, name};
 use crate::error::KernelError;
 use crate::weights::Weight;
 use graph::plan::{Call, Operand, Place, Program, RowSet, WeightId, WeightUse};
+use std::sync::Arc;
 
 /// Operands read, operands written, and whether a written one may be a read one.
 fn operands(call: &Call) -> (Vec<Operand>, Vec<Operand>, bool) {
@@ -48,7 +49,7 @@ fn largest(operand: &Operand, limits: Limits) -> u64 {
 }
 
 /// Everything wrong with a program.
-pub(super) fn program(program: &Program, weights: &[Weight], limits: Limits) -> Vec<KernelError> {
+pub(super) fn program(program: &Program, weights: &[Arc<Weight>], limits: Limits) -> Vec<KernelError> {
     let mut faults = vec![];
     for (number, call) in program.calls.iter().enumerate() {
         let at = At { program, weights, limits, number, call };
@@ -62,7 +63,7 @@ pub(super) fn program(program: &Program, weights: &[Weight], limits: Limits) -> 
 
 struct At<'a> {
     program: &'a Program,
-    weights: &'a [Weight],
+    weights: &'a [Arc<Weight>],
     limits: Limits,
     number: usize,
     call: &'a Call,

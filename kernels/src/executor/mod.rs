@@ -41,7 +41,7 @@ pub struct Limits {
 /// A program with its weights, caches and scratch memory.
 pub struct Executor {
     program: Program,
-    weights: Vec<Weight>,
+    weights: Vec<Arc<Weight>>,
     caches: Vec<Cache>,
     scratch: Memory,
     limits: Limits,
@@ -107,11 +107,12 @@ impl Executor {
     /// Every call that does not fit the weights, the scratch memory or the kernels there are.
     pub fn new(
         program: Program,
-        weights: Vec<Weight>,
+        weights: Vec<impl Into<Arc<Weight>>>,
         limits: Limits,
         team: Arc<Team>,
         isa: Isa,
     ) -> Result<Self, Vec<KernelError>> {
+        let weights: Vec<Arc<Weight>> = weights.into_iter().map(Into::into).collect();
         let mut faults = check::program(&program, &weights, limits);
         let mut caches = vec![];
         for spec in &program.caches {
@@ -229,7 +230,7 @@ struct Run<'a> {
     bases: Bases,
     step: &'a Step,
     workers: Workers<'a>,
-    weights: &'a [Weight],
+    weights: &'a [Arc<Weight>],
     caches: &'a mut [Cache],
     contract_room: &'a mut ops::contract::Room,
     attend_room: &'a mut ops::attend::Room,

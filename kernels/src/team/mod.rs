@@ -60,6 +60,10 @@ pub struct Team {
     cores: Option<Vec<usize>>,
 }
 
+/// Address space of a thread that runs kernels. They keep tiles on the stack, and many more of them where nothing is optimised; only
+/// what is touched becomes memory.
+pub const STACK_BYTES: usize = 64 << 20;
+
 impl Team {
     /// Starts the workers. Panics if the system has no more threads to give.
     pub fn new(spec: TeamSpec) -> Self {
@@ -83,7 +87,7 @@ impl Team {
                 }
                 shared.work(index);
             };
-            std::thread::Builder::new().name(format!("team-{}", index + 1)).spawn(work)
+            std::thread::Builder::new().name(format!("team-{}", index + 1)).stack_size(STACK_BYTES).spawn(work)
         };
         let workers = (0..workers).map(|index| start(index).expect("the system starts a worker thread")).collect();
         Self { shared, workers, region: Mutex::new(()), cores: spec.cores }

@@ -1,14 +1,19 @@
-//! The bytes of a file: mapped, or copied into memory. The only file of this crate that maps.
+//! The bytes of a file: mapped, or copied into memory. The only place of this crate that maps.
+
+mod lost;
+
+pub use lost::report_lost_pages;
 
 use super::LoadFormat;
 use memmap2::Mmap;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result};
+use std::path::Path;
 
 /// The bytes of one file, as long as its length was when it was opened.
 pub(crate) enum Contents {
     /// In the page cache; a page is read when it is first touched.
-    Mapped(Mmap),
+    Mapped { map: Mmap, _remembered: Option<lost::Remembered> },
     /// In memory of this process.
     Copied(Vec<u8>),
     /// In the program itself.
@@ -16,8 +21,8 @@ pub(crate) enum Contents {
 }
 
 impl Contents {
-    /// The first `len` bytes of `file`, where `len` is its length.
-    pub(crate) fn of(file: &File, len: usize, format: LoadFormat) -> Result<Self> {
+    /// The first `len` bytes of `file`, where `len` is its length; messages call it `name`.
+    pub(crate) fn of(file: &File, name: &Path, len: usize, format: LoadFormat) -> Result<Self> {
         match format {
             LoadFormat::Read => {
                 let mut bytes = Vec::new();
@@ -36,7 +41,8 @@ impl Contents {
                 // out.
                 let map = unsafe { Mmap::map(file) }?;
                 if map.len() >= len {
-                    Ok(Self::Mapped(map))
+                    let _remembered = lost::remember(&map, name);
+                    Ok(Self::Mapped { map, _remembered })
                 } else {
                     Err(Error::new(ErrorKind::UnexpectedEof, "the file got shorter while it was opened"))
                 }
@@ -50,7 +56,7 @@ impl std::ops::Deref for Contents {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Contents::Mapped(map) => map,
+            Contents::Mapped { map, .. } => map,
             Contents::Copied(bytes) => bytes,
             Contents::Embedded(bytes) => bytes,
         }

@@ -1,0 +1,78 @@
+//! Actors that panic in the middle of a run: restarted within limits, with the same bits; beyond them named, and the engine ends.
+
+use fail::FailScenario;
+use graph::plan::Bounds;
+use millstream::checkpoint::{Checkpoint, LoadFormat};
+use millstream::{Capture, Ended, Engine, Generation, Output, Sampling};
+use std::path::Path;
+
+/// Tokens and the bits of their logits.
+type Bits = Vec<(u32, Vec<u32>)>;
+
+fn engine(tensor: u32, pipeline: u32) -> Engine {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/qwen3");
+    let checkpoint = Checkpoint::open(&dir, LoadFormat::Mmap).expect("a fixture opens");
+    let bounds = Bounds { max_num_batched_tokens: Some(24), ..Bounds::default() };
+    let builder = Engine::builder(checkpoint).capture_logits().bounds(bounds);
+    builder.tensor_parallel_size(tensor).pipeline_parallel_size(pipeline).build().expect("an engine builds")
+}
+
+fn request(which: u32) -> Generation {
+    let sampling = Sampling { temperature: 0.9, seed: 5, request: u64::from(which), ..Sampling::GREEDY };
+    let prompt = (0..20 + which).map(|i| (i * 13 + which) % 500 + 1).collect();
+    Generation { sampling, capture: Capture::Generated, ignore_eos: true, ..Generation::greedy(prompt, 12) }
+}
+
+/// What all requests gave, run at the same time.
+fn run(engine: &Engine) -> Vec<(Bits, Ended)> {
+    let streams: Vec<_> = (0..6).map(|which| engine.submit(request(which))).collect();
+    let heard = |stream: millstream::Stream<'_>| {
+        let (mut bits, mut end) = (Bits::default(), Ended::Cancelled);
+        for output in stream {
+            match output {
+                Output::Prompt { .. } => {}
+                Output::Token { token, logits, .. } => {
+                    let logits = logits.expect("they were asked for");
+                    bits.push((token, logits.into_iter().map(f32::to_bits).collect()));
+                }
+                Output::Ended(ended) => end = ended,
+            }
+        }
+        (bits, end)
+    };
+    streams.into_iter().map(heard).collect()
+}
+
+#[test]
+fn a_panic_anywhere_leaves_the_bits_as_they_are() {
+    let scenario = FailScenario::setup();
+    for (tensor, pipeline) in [(1, 2), (2, 1)] {
+        let calm = run(&engine(tensor, pipeline));
+        assert!(calm.iter().all(|(bits, end)| bits.len() == 12 && *end == Ended::Length));
+        for place in ["layer_shard", "layer_shard_done", "feed", "sampler", "communicator"] {
+            for first in [0, 3, 10] {
+                fail::cfg(place, &format!("{first}*off->1*panic(planted)->2*off->1*panic(planted)->off"))
+                    .expect("a plan of faults");
+                assert!(run(&engine(tensor, pipeline)) == calm, "{place} after {first}, -tp {tensor} -pp {pipeline}");
+                fail::remove(place);
+            }
+        }
+    }
+    scenario.teardown();
+}
+
+#[test]
+fn an_actor_that_always_panics_is_named_and_the_engine_ends() {
+    let scenario = FailScenario::setup();
+    let engine = engine(1, 2);
+    fail::cfg("layer_shard", "4*off->panic(planted)").expect("a plan of faults");
+    let heard = run(&engine);
+    fail::remove("layer_shard");
+    let Ended::Failed(why) = &heard[0].1 else { panic!("{:?}", heard[0].1) };
+    assert!(why.contains("stage ") && why.contains(": step ") && why.contains("planted"), "{why}");
+    assert!(why.contains("5 restarts within 60 s were not enough"), "{why}");
+    // Who comes later hears the same at once.
+    let late: Vec<Output> = engine.submit(request(0)).collect();
+    assert_eq!(late, [Output::Ended(Ended::Failed(why.clone()))]);
+    scenario.teardown();
+}

@@ -30,6 +30,8 @@ const SPIN: Duration = Duration::from_micros(50);
 const BULLETINS: usize = 4;
 /// Orders that wait for the conductor.
 const ORDERS: usize = 256;
+/// Sequences whose text has ended that wait to be given up: the conductor takes them all in every turn.
+const CANCELS: usize = 4096;
 
 /// How an engine is to be built; see [`Engine::builder`].
 #[derive(Clone)]
@@ -250,7 +252,7 @@ impl EngineBuilder {
         let edge = trace.edge("tokens", dispatcher.track(), track);
         let control = Control::start(dispatcher, StageOutput { outbox, edges: vec![edge] })?;
         let bulletins = Input { inbox: inboxes.remove(0), edge };
-        let back = (control.orders.clone(), control.bell.clone());
+        let back = (control.cancels.clone(), control.bell.clone());
         let detokenizer = Detokenizer::new(track, tokenizer.clone(), bulletins, back);
         let text = lane("text".into(), Duration::ZERO, &trace, &control.addr);
         let mut handles = vec![Lane::spawn(text, vec![Box::new(detokenizer)]).map_err(EngineError::Thread)?];
@@ -351,6 +353,7 @@ fn lane(name: String, spin: Duration, trace: &Trace, conductor: &actix::Addr<Con
 pub(super) struct Control {
     pub(super) addr: actix::Addr<Conductor>,
     pub(super) orders: crossbeam::channel::Sender<super::conductor::Order>,
+    pub(super) cancels: crossbeam::channel::Sender<u64>,
     pub(super) bell: Bell,
     pub(super) thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -358,6 +361,7 @@ pub(super) struct Control {
 impl Control {
     fn start(dispatcher: Dispatcher, bulletins: StageOutput<Bulletin>) -> Result<Self, EngineError> {
         let (orders, receiver) = crossbeam::channel::bounded(ORDERS);
+        let (cancels, cancelled) = crossbeam::channel::bounded(CANCELS);
         let (hand, taken) = crossbeam::channel::bounded(1);
         let target: Arc<OnceLock<actix::Addr<Conductor>>> = Arc::default();
         let wake = target.clone();
@@ -371,7 +375,7 @@ impl Control {
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             let system = actix::System::new();
             system.block_on(async {
-                let addr = Conductor::new(dispatcher, receiver, own, bulletins).start();
+                let addr = Conductor::new(dispatcher, (receiver, cancelled), own, bulletins).start();
                 let _ = target.set(addr.clone());
                 let _ = hand.send(addr);
             });
@@ -380,7 +384,7 @@ impl Control {
             }
         })?;
         let addr = taken.recv().map_err(|_| EngineError::Ended(None))?;
-        Ok(Self { addr, orders, bell, thread: Some(thread) })
+        Ok(Self { addr, orders, cancels, bell, thread: Some(thread) })
     }
 }
 

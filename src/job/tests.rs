@@ -17,7 +17,7 @@ fn refuse_field(fields: &str, expect: &str) {
 }
 
 /// A request that says nothing.
-fn bare() -> Request {
+fn silent() -> Request {
     Request {
         custom_id: String::new(),
         prompt: Prompt::Text(String::new()),
@@ -58,13 +58,13 @@ fn both_forms_give_the_same_request() {
         n: 2,
         stop_token_ids: vec![1, 511],
         ignore_eos: true,
-        ..bare()
+        ..silent()
     };
     assert_eq!(simple, expect);
     let bare = parse(r#"{"custom_id": "b", "token_ids": [0, 511]}"#).unwrap();
     let sampling = SamplingFields::default();
     let (prompt, stop_token_ids) = (Prompt::TokenIds(vec![0, 511]), vec![]);
-    let expect = Request { custom_id: "b".into(), prompt, sampling, stop_token_ids, ..bare() };
+    let expect = Request { custom_id: "b".into(), prompt, sampling, stop_token_ids, ..silent() };
     assert_eq!(bare, expect);
     assert_eq!(parse(r#"{"custom_id": "b", "prompt": [0, 511]}"#).unwrap(), expect);
     assert_eq!(parse(r#"{"custom_id": "b", "prompt": "x", "top_k": -1}"#).unwrap().sampling.top_k, Some(0));

@@ -241,9 +241,11 @@ mod tests {
             text in any_text(24),
             texts in prop::collection::vec(any_text(5), 0..4),
         ) {
-            let ends = |end: usize| texts.iter().filter(move |stop| text[..end].ends_with(*stop)).max_by_key(|s| s.len());
             let boundaries: Vec<usize> = (0..=text.len()).filter(|&at| text.is_char_boundary(at)).collect();
-            let plain = boundaries.iter().find_map(|&end| Some((end, ends(end)?)));
+            let plain = boundaries.iter().find_map(|&end| {
+                let ends = texts.iter().filter(|stop| text[..end].ends_with(*stop));
+                Some((end, ends.max_by_key(|stop| stop.len())?))
+            });
             let wanted = match plain {
                 Some((end, stop)) => (text[..end - stop.len()].to_string(), Some(stop.clone())),
                 None => (text.clone(), None),

@@ -9,8 +9,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prompt = "Ownership is";
     print!("{prompt}");
     for output in engine.submit(Generation::greedy(tokenizer.encode(prompt)?, 48)) {
-        if let Output::Token { text, .. } = output {
-            print!("{text}");
+        if let Output::Token(token) = output {
+            print!("{}", token.text);
             std::io::stdout().flush()?;
         }
     }

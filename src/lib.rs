@@ -12,9 +12,12 @@ mod json;
 pub mod text;
 
 pub use actors::batcher::Capture;
+pub use actors::sampler::LogitRules;
 pub use actors::ticket::Sampling;
 pub use actors::trace;
 pub use checkpoint::{Checkpoint, LoadFormat};
-pub use engine::{Ended, Engine, EngineBuilder, EngineError, Generation, Output, Stream};
+pub use engine::{
+    Ended, Engine, EngineBuilder, EngineError, Generation, Output, PromptRow, StopReason, Stream, Token, TokenLogprob,
+};
 pub use error::{Error, ExitCode};
 pub use json::JsonFault;

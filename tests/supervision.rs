@@ -3,7 +3,7 @@
 use fail::FailScenario;
 use graph::plan::Bounds;
 use millstream::checkpoint::{Checkpoint, LoadFormat};
-use millstream::{Capture, Ended, Engine, Generation, Output, Sampling};
+use millstream::{Capture, Ended, Engine, Generation, LogitRules, Output, Sampling, Token};
 use std::path::Path;
 
 /// Tokens and the bits of their logits.
@@ -20,7 +20,9 @@ fn engine(tensor: u32, pipeline: u32) -> Engine {
 fn request(which: u32) -> Generation {
     let sampling = Sampling { temperature: 0.9, seed: 5, request: u64::from(which), ..Sampling::GREEDY };
     let prompt = (0..20 + which).map(|i| (i * 13 + which) % 500 + 1).collect();
-    Generation { sampling, capture: Capture::Generated, ignore_eos: true, ..Generation::greedy(prompt, 12) }
+    // Penalties look back on what was drawn: a token remembered twice would show.
+    let rules = LogitRules { repetition_penalty: 1.4, frequency_penalty: 0.5, ..LogitRules::default() };
+    Generation { sampling, rules, capture: Capture::Generated, ignore_eos: true, ..Generation::greedy(prompt, 12) }
 }
 
 /// What all requests gave, run at the same time.
@@ -30,8 +32,8 @@ fn run(engine: &Engine) -> Vec<(Bits, Ended)> {
         let (mut bits, mut end) = (Bits::default(), Ended::Cancelled);
         for output in stream {
             match output {
-                Output::Prompt { .. } => {}
-                Output::Token { token, logits, .. } => {
+                Output::Prompt(_) => {}
+                Output::Token(Token { token, logits, .. }) => {
                     let logits = logits.expect("they were asked for");
                     bits.push((token, logits.into_iter().map(f32::to_bits).collect()));
                 }

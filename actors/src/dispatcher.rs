@@ -123,12 +123,12 @@ impl Dispatcher {
         }
     }
 
-    /// Absorbs all samples that are there and writes all tickets that can be; `report` hears every update with the captured
-    /// logits of its step. Says whether anything moved.
+    /// Absorbs all samples that are there and writes all tickets that can be; `report` hears every update with the samples of its
+    /// step. Says whether anything moved.
     ///
     /// # Errors
     /// Samples that belong to no step that is out.
-    pub fn turn(&mut self, report: &mut dyn FnMut(&Update, &[f32])) -> Result<bool, Misdelivered> {
+    pub fn turn(&mut self, report: &mut dyn FnMut(&Update, &Samples)) -> Result<bool, Misdelivered> {
         let (mut moved, start_ns) = (false, self.books.recorder.now_ns());
         while let Some(samples) = self.samples.inbox.try_recv() {
             self.books.wake(start_ns);
@@ -136,7 +136,7 @@ impl Dispatcher {
             let (edge, step) = (self.samples.edge, samples.step);
             self.books.recorder.point(self.books.track, start_ns, Event::Receive { edge, step });
             self.batcher.absorb(&samples, &mut self.updates)?;
-            self.updates.drain(..).for_each(|update| report(&update, &samples.logits));
+            self.updates.drain(..).for_each(|update| report(&update, &samples));
         }
         let mut begun_ns = start_ns;
         while let Some(mut slot) = self.tickets.outbox.try_slot() {

@@ -72,7 +72,7 @@ impl Feeder {
         for token in &samples.tokens {
             if let Some(drawn) = token.token {
                 self.registers[token.slot as usize] = drawn;
-            } else if !token.finite {
+            } else if token.fault.is_some() {
                 // A step ahead may still ask; its rows will be dropped, and must not be fed another sequence's token.
                 self.registers[token.slot as usize] = 0;
             }
@@ -84,16 +84,17 @@ impl Feeder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ticket::Token;
+    use crate::ticket::{RowFault, Token};
     use kernels::Step;
 
     fn samples(step: u64, slot: u32, token: Option<u32>, finite: bool) -> Samples {
-        let token = Token { sequence: 0, epoch: 0, slot, position: 0, token, finite, logits: None };
-        Samples { step, tokens: vec![token], logits: Vec::new() }
+        let fault = (!finite).then_some(RowFault::NonFinite);
+        let token = Token { sequence: 0, epoch: 0, slot, position: 0, token, fault, score: None, logits: None };
+        Samples { step, tokens: vec![token], ..Samples::default() }
     }
 
     fn ticket(needs: u64, feeds: Vec<Feed>) -> Ticket {
-        Ticket { step: Step { id: 9, rows: feeds.len() as u32, ..Step::default() }, feeds, draws: Vec::new(), needs }
+        Ticket { step: Step { id: 9, rows: feeds.len() as u32, ..Step::default() }, feeds, needs, ..Ticket::default() }
     }
 
     #[test]

@@ -37,4 +37,4 @@ pub mod wiring;
 #[cfg(not(loom))]
 pub use tensor::Tensor;
 #[cfg(not(loom))]
-pub use ticket::{Draw, Feed, Samples, Sampling, Ticket, Token};
+pub use ticket::{Admission, Draw, Feed, RowFault, Samples, Sampling, Score, Ticket, Token};

@@ -80,6 +80,7 @@ impl Actor for SamplingActor {
             let sent_ns = end_ns.saturating_sub(1).max(start_ns);
             context.recorder().point(self.track, sent_ns, Event::Send { edge: *edge, step });
         }
+        self.sampler.remember(&slot);
         self.held = (None, None);
         slot.send();
         Ok(Turn::Fired)

@@ -1,6 +1,8 @@
 //! What travels between the control plane and the lanes once a step: the ticket down, the sampled tokens back.
 
+use crate::sampler::LogitRules;
 use kernels::Step;
+use std::sync::Arc;
 
 /// How the next token is drawn from a row of logits. `Copy`, so that it rides in a ticket without allocation.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -52,8 +54,34 @@ pub struct Draw {
     pub position: u32,
     /// How to draw; `None` for a row whose logits are only looked at.
     pub sampling: Option<Sampling>,
+    /// Whether the draw obeys the rules that the sequence was admitted with.
+    pub ruled: bool,
+    /// The token that follows the row, where it is known and its log-probability is wanted.
+    pub next: Option<u32>,
+    /// Whether the log-probability of the token drawn, or of `next`, is told, and beside it those of how many likeliest tokens.
+    pub logprobs: Option<u32>,
     /// Whether the row's logits are sent along with the token.
     pub capture: bool,
+}
+
+/// A sequence with rules that begins in a slot, or begins again: what the sampler has to know of it. Every later draw of the
+/// sequence and epoch obeys these rules.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Admission {
+    /// The slot.
+    pub slot: u32,
+    /// The sequence, as in [`Draw`].
+    pub sequence: u64,
+    /// The epoch, as in [`Draw`].
+    pub epoch: u32,
+    /// What changes its logits.
+    pub rules: Arc<LogitRules>,
+    /// Its tokens so far: the prompt, and what was drawn before the epoch began.
+    pub tokens: Arc<[u32]>,
+    /// Tokens of the prompt.
+    pub prompt_len: u32,
+    /// Tokens that it can come to.
+    pub tokens_max: u32,
 }
 
 /// One step, as the batcher hands it to the lanes. Filled again and again without allocation.
@@ -65,8 +93,34 @@ pub struct Ticket {
     pub feeds: Vec<Feed>,
     /// One a sampled row of the step, in the same order.
     pub draws: Vec<Draw>,
+    /// Sequences with rules that begin with this step.
+    pub admissions: Vec<Admission>,
     /// The feed may resolve this step once the samples of all steps below this number have arrived.
     pub needs: u64,
+}
+
+/// Why a row gives no token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RowFault {
+    /// Its logits were not all finite.
+    NonFinite,
+    /// The rules of the sequence allow no token at all.
+    NothingAllowed,
+}
+
+/// How likely a token was.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Score {
+    /// The token: the one drawn, or the one that follows in the prompt.
+    pub token: u32,
+    /// Its log-probability by the raw logits.
+    pub logprob: f32,
+    /// 1 for the likeliest of all, the lowest id first among equals.
+    pub rank: u32,
+    /// Where the likeliest tokens of the row begin in [`Samples::top`].
+    pub first: u32,
+    /// How many of them there are.
+    pub count: u32,
 }
 
 /// One sampled row.
@@ -82,8 +136,10 @@ pub struct Token {
     pub position: u32,
     /// The token; `None` where nothing was to be drawn.
     pub token: Option<u32>,
-    /// Whether all logits of the row were finite.
-    pub finite: bool,
+    /// Why the row is of no use, if it is not.
+    pub fault: Option<RowFault>,
+    /// How likely the token was, if that was asked for.
+    pub score: Option<Score>,
     /// Where the row's logits begin in [`Samples::logits`], if they were asked for.
     pub logits: Option<u32>,
 }
@@ -97,4 +153,13 @@ pub struct Samples {
     pub tokens: Vec<Token>,
     /// Captured rows of logits, one after the other, `vocab` elements each.
     pub logits: Vec<f32>,
+    /// The likeliest tokens of rows that asked for them, with their log-probabilities, the likeliest first.
+    pub top: Vec<(u32, f32)>,
+}
+
+impl Samples {
+    /// The likeliest tokens of a scored row.
+    pub fn top_of(&self, score: &Score) -> &[(u32, f32)] {
+        &self.top[score.first as usize..][..score.count as usize]
+    }
 }

@@ -109,6 +109,7 @@ fn sampler(plan: &Plan, fittings: &Fittings<'_>) -> Sampler {
         allowed: fittings.allowed.min(vocab),
         sampled_rows_max: settings.sampled_rows_max,
         captured_rows_max: if fittings.capture { settings.sampled_rows_max } else { 0 },
+        slots: settings.max_num_seqs,
     };
     Sampler::new(spec).expect("a vocabulary has a token")
 }

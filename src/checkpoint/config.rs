@@ -2,6 +2,7 @@
 //!
 //! Nothing a configuration names is ever executed. What its fields mean is for the families of the graph to say.
 
+use super::generation::SamplingDefaults;
 use crate::error::{ExitCode, Shown, read_exit_code};
 use crate::json::{self, JsonFault};
 use serde_json::{Map, Value};
@@ -158,6 +159,8 @@ pub enum Note {
         /// The class or file it names.
         names: Shown,
     },
+    /// `generation_config.json` says how tokens are drawn.
+    Sampling(SamplingDefaults),
     /// Neither file names a token that ends a text.
     EosAbsent,
     /// The two files differ.
@@ -184,6 +187,9 @@ impl fmt::Display for Note {
                 "config.json: auto_map names {names}; code in a model folder is never run, the built-in architecture of \
                  this model_type is used"
             ),
+            Note::Sampling(said) => {
+                write!(f, "generation_config.json: job lines that do not say otherwise have {said}")
+            }
             Note::EosAbsent => write!(
                 f,
                 "eos_token_id: in neither generation_config.json nor config.json; a text ends only at max_tokens or at a \
@@ -213,6 +219,8 @@ pub fn remote_code(config: &Map<String, Value>) -> Option<Note> {
 pub struct GenerationDefaults {
     /// Tokens that end a text.
     pub eos: Vec<u32>,
+    /// How tokens are drawn.
+    pub sampling: SamplingDefaults,
     /// What a person should hear.
     pub notes: Vec<Note>,
 }
@@ -230,7 +238,12 @@ impl GenerationDefaults {
             Some(map) => eos_of(&dir.join("generation_config.json"), map)?,
             None => None,
         };
+        let file = dir.join("generation_config.json");
+        let sampling = generation.map_or(Ok(SamplingDefaults::default()), |map| SamplingDefaults::read(&file, map))?;
         let mut notes = Vec::new();
+        if sampling != SamplingDefaults::default() {
+            notes.push(Note::Sampling(sampling));
+        }
         let eos = match (of_generation, of_config) {
             (Some(used), Some(ignored)) => {
                 if used != ignored {
@@ -247,7 +260,7 @@ impl GenerationDefaults {
         let beyond = eos.iter().filter(|&&id| id >= vocabulary);
         notes.extend(beyond.map(|&id| Note::EosBeyondVocabulary { id, vocabulary }));
         let eos = eos.into_iter().filter(|&id| id < vocabulary).collect();
-        Ok(Self { eos, notes })
+        Ok(Self { eos, sampling, notes })
     }
 }
 

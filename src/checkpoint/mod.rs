@@ -8,6 +8,7 @@ mod config;
 mod dummy;
 mod error;
 mod folder;
+mod generation;
 mod header;
 mod map;
 mod rows;
@@ -18,6 +19,7 @@ pub use config::{
 };
 pub use dummy::DummyRows;
 pub use error::{CheckpointError, Names, PathFault, Spot};
+pub use generation::SamplingDefaults;
 pub use rows::TensorRows;
 
 use crate::error::Error;

@@ -173,8 +173,8 @@ fn drain(stream: Stream<'_>) -> Result<(), Failure> {
     for output in stream {
         match output {
             Output::Ended(Ended::Failed(why)) => return Err(Failure::Reference { what: "bench".into(), why }),
-            Output::Prompt { .. }
-            | Output::Token { .. }
+            Output::Prompt(_)
+            | Output::Token(_)
             | Output::Ended(Ended::Stop { .. } | Ended::Length | Ended::Cancelled) => {}
         }
     }

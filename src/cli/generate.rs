@@ -1,8 +1,8 @@
 //! `generate`: one prompt, streamed to the terminal.
 
 use super::{Failure, args};
+use crate::Sampling;
 use crate::engine::{Ended, Generation, Output};
-use crate::{Capture, Sampling};
 use actors::trace::Trace;
 use std::io::{Read, Write};
 
@@ -28,14 +28,14 @@ pub(super) fn generate(args: &args::Generate, trace: &Trace) -> Result<(), Failu
         ..Sampling::GREEDY
     };
     let prompt = tokenizer.encode(&prompt).map_err(crate::Error::from)?;
-    let generation = Generation { sampling, capture: Capture::None, ..Generation::greedy(prompt, args.max_tokens) };
+    let generation = Generation { sampling, ..Generation::greedy(prompt, args.max_tokens) };
     let mut out = std::io::stdout().lock();
     let mut say =
         |part: &str| out.write_all(part.as_bytes()).and_then(|()| out.flush()).map_err(Failure::io("standard output"));
     for output in engine.submit(generation) {
         match output {
-            Output::Prompt { .. } => {}
-            Output::Token { text, .. } => say(&text)?,
+            Output::Prompt(_) => {}
+            Output::Token(token) => say(&token.text)?,
             Output::Ended(Ended::Failed(why)) => {
                 return Err(Failure::Reference { what: "generate".into(), why });
             }

@@ -1,7 +1,7 @@
 //! `parity`: the model against `expected.json` and `expected.safetensors` of its folder.
 
 use super::{Failure, args};
-use crate::engine::{Ended, Engine, Generation, Output};
+use crate::engine::{Ended, Engine, Generation, Output, Token};
 use crate::{Capture, Error};
 use actors::trace::Trace;
 use graph::DType;
@@ -97,8 +97,8 @@ fn compare(engine: &Engine, case: &Case, tolerance: f32) -> Result<Found, Failur
     };
     for output in engine.submit(generation) {
         match output {
-            Output::Prompt { position, logits } => row(position as usize, &logits),
-            Output::Token { token, logits, .. } => {
+            Output::Prompt(told) => row(told.position as usize, &told.logits.unwrap_or_default()),
+            Output::Token(Token { token, logits, .. }) => {
                 // The first token is drawn from the last row of the prompt.
                 if let Some(logits) = logits.filter(|_| tokens.is_empty()) {
                     row(case.prompt.len() - 1, &logits);

@@ -1,11 +1,11 @@
 //! `run`: a JSONL job. Results are written in the order of the job's lines; memory does not grow with the job.
 
 use super::{Failure, args};
-use crate::engine::{Ended, Engine, Generation, Output, Stream};
+use crate::Error;
+use crate::engine::{Engine, Stream};
 use crate::job::{
-    Choice, ErrorLine, FinishReason, LineParser, LineReader, Prompt, Request, ResultLine, Usage, line_request, scan,
+    ErrorLine, LineParser, LineReader, Prompt, Request, ResultLine, Usage, choice, generations, line_request, scan,
 };
-use crate::{Capture, Error, Sampling};
 use actors::trace::Trace;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::VecDeque;
@@ -15,9 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tracing::info_span;
-
-/// Tokens where neither the request nor the job says: OpenAI's default of completions.
-const MAX_TOKENS: u32 = 16;
 
 /// A line on its way.
 enum Pending<'e> {
@@ -152,25 +149,11 @@ impl<'e> Job<'e> {
                 return refuse("no_tokenizer", "the model has no tokenizer.json: give token_ids instead of prompt");
             }
         };
-        let fields = request.sampling;
-        let sampling = |sample| Sampling {
-            temperature: fields.temperature.unwrap_or(0.0),
-            top_k: fields.top_k.unwrap_or(0),
-            top_p: fields.top_p.unwrap_or(1.0),
-            min_p: fields.min_p.unwrap_or(0.0),
-            seed: fields.seed.unwrap_or(self.seed),
-            request: name_key(&request.custom_id),
-            sample,
+        let generations = match generations(self.engine, &request, &prompt, self.seed) {
+            Ok(generations) => generations,
+            Err(error) => return refuse(error.code(), &error.to_string()),
         };
-        let generation = |sample| Generation {
-            prompt: prompt.clone(),
-            max_tokens: request.max_tokens.unwrap_or(MAX_TOKENS),
-            sampling: sampling(sample),
-            stop_token_ids: request.stop_token_ids.clone(),
-            ignore_eos: request.ignore_eos,
-            capture: Capture::None,
-        };
-        let streams = (0..request.n).map(|sample| self.engine.submit(generation(sample))).collect();
+        let streams = generations.into_iter().map(|generation| self.engine.submit(generation)).collect();
         Ok(Pending::Running { line, custom_id, prompt_tokens: prompt.len() as u64, streams })
     }
 
@@ -183,7 +166,7 @@ impl<'e> Job<'e> {
         let mut record = vec![];
         let (mut choices, mut generated) = (vec![], 0);
         for (index, stream) in streams.into_iter().enumerate() {
-            match self.choice(index as u32, stream) {
+            match choice(self.engine, index as u32, stream) {
                 Ok(choice) => {
                     generated += choice.token_ids.len() as u64;
                     choices.push(choice);
@@ -208,31 +191,6 @@ impl<'e> Job<'e> {
         result.write(&mut record).map_err(Failure::io("a record"))?;
         Ok(record)
     }
-
-    /// One continuation, or why there is none.
-    fn choice(&self, index: u32, stream: Stream<'e>) -> Result<Choice, String> {
-        let (mut token_ids, mut spoken, mut finish_reason) = (vec![], String::new(), FinishReason::Error);
-        for output in stream {
-            match output {
-                Output::Prompt { .. } => {}
-                Output::Token { token, text, .. } => {
-                    token_ids.push(token);
-                    spoken.push_str(&text);
-                }
-                Output::Ended(Ended::Stop { .. }) => finish_reason = FinishReason::Stop,
-                Output::Ended(Ended::Length) => finish_reason = FinishReason::Length,
-                Output::Ended(Ended::Cancelled) => finish_reason = FinishReason::Abort,
-                Output::Ended(Ended::Failed(why)) => return Err(why),
-            }
-        }
-        let text = self.engine.tokenizer().map(|_| spoken);
-        Ok(Choice { index, text, token_ids, finish_reason, logprobs: () })
-    }
-}
-
-/// A number that is the request's own, whatever it is batched with: FNV-1a of its name.
-fn name_key(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn progress(total: u64) -> ProgressBar {

@@ -32,6 +32,8 @@ const SPIN: Duration = Duration::from_micros(50);
 const BULLETINS: usize = 4;
 /// Orders that wait for the conductor.
 const ORDERS: usize = 256;
+/// Sequences whose text has ended that wait to be given up: the conductor takes them all in every turn.
+const CANCELS: usize = 4096;
 
 /// How an engine is to be built; see [`Engine::builder`].
 #[derive(Clone)]
@@ -257,7 +259,7 @@ impl EngineBuilder {
         let bulletins_out = StageOutput { outbox, edges: vec![edge] };
         let control = Control::start(dispatcher, bulletins_out, (downs, supervisor))?;
         let bulletins = Input { inbox: inboxes.remove(0), edge };
-        let back = (control.orders.clone(), control.bell.clone());
+        let back = (control.cancels.clone(), control.bell.clone());
         let detokenizer = Detokenizer::new(track, tokenizer.clone(), bulletins, back);
         let text = lane("text".into(), Duration::ZERO, &trace, (&report, &control.bell));
         let mut handles = vec![Lane::spawn(text, vec![Box::new(detokenizer)]).map_err(EngineError::Thread)?];
@@ -360,6 +362,7 @@ fn lane(name: String, spin: Duration, trace: &Trace, (report, bell): (&Sender<Do
 pub(super) struct Control {
     pub(super) addr: actix::Addr<Conductor>,
     pub(super) orders: Sender<super::conductor::Order>,
+    pub(super) cancels: Sender<u64>,
     pub(super) bell: Bell,
     pub(super) thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -371,6 +374,7 @@ impl Control {
         supervision: (Receiver<Down>, Supervisor),
     ) -> Result<Self, EngineError> {
         let (orders, receiver) = bounded(ORDERS);
+        let (cancels, cancelled) = bounded(CANCELS);
         let (hand, taken) = bounded(1);
         let target: Arc<OnceLock<actix::Addr<Conductor>>> = Arc::default();
         let wake = target.clone();
@@ -384,7 +388,7 @@ impl Control {
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             let system = actix::System::new();
             system.block_on(async {
-                let addr = Conductor::new(dispatcher, receiver, own, bulletins, supervision).start();
+                let addr = Conductor::new(dispatcher, (receiver, cancelled), own, bulletins, supervision).start();
                 let _ = target.set(addr.clone());
                 let _ = hand.send(addr);
             });
@@ -393,7 +397,7 @@ impl Control {
             }
         })?;
         let addr = taken.recv().map_err(|_| EngineError::Ended(None))?;
-        Ok(Self { addr, orders, bell, thread: Some(thread) })
+        Ok(Self { addr, orders, cancels, bell, thread: Some(thread) })
     }
 }
 

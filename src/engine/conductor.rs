@@ -3,15 +3,16 @@
 //! Work comes in by a bounded crossbeam queue and goes out by a port to the detokeniser; actix carries only signals, which may be
 //! dropped when its mailbox is full, because every signal makes the actor look at everything.
 
-use super::detokenizer::{Bulletin, Notice};
+use super::detokenizer::{Bulletin, Listener, Notice};
 use super::supervision::Supervisor;
-use super::{Ended, Output as Heard};
+use super::{Ended, Output as Heard, TokenLogprob};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use actors::batcher::{SequenceSpec, Update};
 use actors::dispatcher::Dispatcher;
 use actors::lane::Down;
 use actors::port::{Bell, Slot};
 use actors::stage::Output;
+use actors::ticket::{Samples, Score};
 use crossbeam::channel::{Receiver, Sender};
 use std::time::Instant;
 
@@ -20,8 +21,8 @@ const TURNS: usize = 64;
 
 /// What callers ask of the conductor.
 pub(crate) enum Order {
-    /// Begin a sequence, and tell the stream of it.
-    Submit(SequenceSpec, Sender<Heard>),
+    /// Begin a sequence, and tell the listener of it.
+    Submit(Box<SequenceSpec>, Listener),
     /// Give one up.
     Cancel(u64),
 }
@@ -40,6 +41,8 @@ pub(crate) enum Signal {
 pub(crate) struct Conductor {
     dispatcher: Option<Dispatcher>,
     orders: Receiver<Order>,
+    /// Sequences whose text has ended; they do not wait behind orders there is no room for.
+    cancels: Receiver<u64>,
     bell: Bell,
     bulletins: Output<Bulletin>,
     /// What is known since the last bulletin. Without a free one nothing more may become known.
@@ -56,7 +59,7 @@ pub(crate) struct Conductor {
 impl Conductor {
     pub(crate) fn new(
         dispatcher: Dispatcher,
-        orders: Receiver<Order>,
+        (orders, cancels): (Receiver<Order>, Receiver<u64>),
         bell: Bell,
         bulletins: Output<Bulletin>,
         (downs, supervisor): (Receiver<Down>, Supervisor),
@@ -65,6 +68,7 @@ impl Conductor {
         Self {
             dispatcher,
             orders,
+            cancels,
             bell,
             bulletins,
             open: None,
@@ -99,10 +103,11 @@ impl Conductor {
     fn turn(&mut self) -> bool {
         self.supervise();
         let Some(mut slot) = self.open() else { return false };
-        let mut moved = self.take_orders(&mut slot.notices);
+        let mut moved = self.take_cancels(&mut slot.notices);
+        moved |= self.take_orders(&mut slot.notices);
         if let Some(dispatcher) = &mut self.dispatcher {
             let notices = &mut slot.notices;
-            match dispatcher.turn(&mut |update, logits| notices.push(notice(update, logits))) {
+            match dispatcher.turn(&mut |update, samples| notices.push(notice(update, samples))) {
                 Ok(turned) => moved |= turned,
                 Err(fault) => self.failed = Some(fault.to_string()),
             }
@@ -116,6 +121,23 @@ impl Conductor {
         moved
     }
 
+    /// Gives up all sequences whose text has ended; says whether there were any.
+    fn take_cancels(&mut self, notices: &mut Vec<Notice>) -> bool {
+        let mut moved = false;
+        while let Ok(id) = self.cancels.try_recv() {
+            moved = true;
+            self.cancel(id, notices);
+        }
+        moved
+    }
+
+    fn cancel(&mut self, id: u64, notices: &mut Vec<Notice>) {
+        let Some(dispatcher) = &mut self.dispatcher else { return };
+        let mut updates = vec![];
+        dispatcher.batcher().cancel(id, &mut updates);
+        notices.extend(updates.iter().map(|update| notice(update, &Samples::default())));
+    }
+
     /// Takes the orders there is room for; says whether there were any.
     fn take_orders(&mut self, notices: &mut Vec<Notice>) -> bool {
         let mut moved = false;
@@ -123,20 +145,15 @@ impl Conductor {
             let Ok(order) = self.orders.try_recv() else { break };
             moved = true;
             match (order, &mut self.dispatcher) {
-                (Order::Submit(spec, stream), Some(dispatcher)) => {
+                (Order::Submit(spec, listener), Some(dispatcher)) => {
                     let id = spec.id;
-                    match dispatcher.batcher().submit(spec) {
-                        Ok(()) => notices.push(Notice::Begun { id, stream }),
-                        Err(refused) => refuse(&stream, refused.to_string()),
+                    match dispatcher.batcher().submit(*spec) {
+                        Ok(()) => notices.push(Notice::Begun { id, listener }),
+                        Err(refused) => refuse(&listener.stream, refused.to_string()),
                     }
                 }
-                (Order::Submit(_, stream), None) => refuse(&stream, self.reason()),
-                (Order::Cancel(id), Some(dispatcher)) => {
-                    let mut updates = vec![];
-                    dispatcher.batcher().cancel(id, &mut updates);
-                    notices.extend(updates.iter().map(|update| notice(update, &[])));
-                }
-                (Order::Cancel(_), None) => {}
+                (Order::Submit(_, listener), None) => refuse(&listener.stream, self.reason()),
+                (Order::Cancel(id), _) => self.cancel(id, notices),
             }
         }
         moved
@@ -164,8 +181,8 @@ impl Conductor {
         self.dispatcher = None;
         self.open = None;
         while let Ok(order) = self.orders.try_recv() {
-            if let Order::Submit(_, stream) = order {
-                refuse(&stream, self.reason());
+            if let Order::Submit(_, listener) = order {
+                refuse(&listener.stream, self.reason());
             }
         }
         actix::System::current().stop();
@@ -177,17 +194,23 @@ fn refuse(stream: &Sender<Heard>, why: String) {
     drop(stream.try_send(Heard::Ended(Ended::Failed(why))));
 }
 
-fn notice(update: &Update, logits: &[f32]) -> Notice {
+fn notice(update: &Update, samples: &Samples) -> Notice {
+    let logits = |range: &Option<std::ops::Range<usize>>| Some(samples.logits[range.clone()?].to_vec());
+    let logprob = |score: &Option<Score>| score.as_ref().map(|score| told(score, samples));
     match update {
-        Update::Prompt { id, position, logits: range } => {
-            Notice::Prompt { id: *id, position: *position, logits: logits[range.clone()].to_vec() }
+        Update::Prompt { id, position, logits: range, score } => {
+            Notice::Prompt { id: *id, position: *position, logits: logits(range), logprob: logprob(score) }
         }
-        Update::Token { id, token, logits: range, .. } => {
-            let logits = range.as_ref().map(|range| logits[range.clone()].to_vec());
-            Notice::Token { id: *id, token: *token, logits }
+        Update::Token { id, token, logits: range, score, .. } => {
+            Notice::Token { id: *id, token: *token, logits: logits(range), logprob: logprob(score) }
         }
         Update::Finished { id, reason } => Notice::Ended { id: *id, reason: *reason },
     }
+}
+
+fn told(score: &Score, samples: &Samples) -> TokenLogprob {
+    let Score { token, logprob, rank, .. } = *score;
+    TokenLogprob { token, logprob, rank, top: samples.top_of(score).to_vec() }
 }
 
 impl Actor for Conductor {

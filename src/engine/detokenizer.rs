@@ -1,18 +1,21 @@
 //! The detokeniser: an actor between the conductor and the streams, so that neither the batcher nor a slow reader decodes text.
 //!
 //! It hears of every turn of the conductor by a port, whose credits are the only bound between the two. What it tells a stream always
-//! has room there. The text of a sequence is what the decode of all its tokens would be, without the token that stopped it.
+//! has room there. The text of a sequence is what the decode of all its tokens would be, without the token that stopped it, cut before
+//! the first stop text. A sequence whose text is stopped is given up with the batcher; tokens drawn ahead of that are told to nobody, so
+//! that its last token is the one that completed the stop.
 
-use super::conductor::Order;
-use super::{Ended, Output};
-use crate::text::{TextStream, Tokenizer, TokenizerError};
+use super::{Ended, Output, PromptRow, StopReason, Token, TokenLogprob};
+use crate::text::{Searched, StopSearch, StopTexts, TextStream, Tokenizer, TokenizerError};
 use actors::batcher::Finish;
 use actors::lane::{Actor, Fault, LaneContext, Turn};
 use actors::port::Bell;
 use actors::stage::Input;
+use actors::ticket::RowFault;
 use actors::trace::{Event, Track, Wait};
 use crossbeam::channel::Sender;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What became known of sequences in one turn of the conductor.
 #[derive(Debug, Default)]
@@ -27,21 +30,39 @@ pub(crate) struct Bulletin {
 #[derive(Debug)]
 pub(crate) enum Notice {
     /// A sequence was taken in; its stream hears of it here.
-    Begun { id: u64, stream: Sender<Output> },
-    /// The logits of a prompt row.
-    Prompt { id: u64, position: u32, logits: Vec<f32> },
+    Begun { id: u64, listener: Listener },
+    /// What was asked for of a prompt row.
+    Prompt { id: u64, position: u32, logits: Option<Vec<f32>>, logprob: Option<TokenLogprob> },
     /// The next token.
-    Token { id: u64, token: u32, logits: Option<Vec<f32>> },
+    Token { id: u64, token: u32, logits: Option<Vec<f32>>, logprob: Option<TokenLogprob> },
     /// The end of a sequence; nothing follows under its id.
     Ended { id: u64, reason: Finish },
     /// The end of all sequences.
     Failed { why: String },
 }
 
-/// A stream and the text of its sequence so far.
+/// Who hears of a sequence, and where its text ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    /// Has room for everything that can be told.
+    pub(crate) stream: Sender<Output>,
+    /// Texts that end it.
+    pub(crate) stops: StopTexts,
+    /// Whether its text has what ended it as well.
+    pub(crate) include_stop: bool,
+    /// Tokens in which no stop text counts.
+    pub(crate) min_tokens: u32,
+    /// The model's own end tokens, unless they are ignored.
+    pub(crate) end_tokens: Arc<[u32]>,
+}
+
+/// A listener and the text of its sequence so far.
 struct Reader {
-    stream: Sender<Output>,
+    listener: Listener,
     text: Option<TextStream>,
+    search: Option<StopSearch>,
+    /// Tokens so far.
+    tokens: u32,
 }
 
 /// Turns tokens into text and tells the streams.
@@ -50,8 +71,8 @@ pub(crate) struct Detokenizer {
     tokenizer: Option<Tokenizer>,
     bulletins: Input<Bulletin>,
     readers: HashMap<u64, Reader>,
-    /// Where a sequence that cannot be decoded is given up.
-    orders: Sender<Order>,
+    /// Where a sequence that has heard enough is given up.
+    cancels: Sender<u64>,
     bell: Bell,
 }
 
@@ -60,23 +81,25 @@ impl Detokenizer {
         track: Track,
         tokenizer: Option<Tokenizer>,
         bulletins: Input<Bulletin>,
-        (orders, bell): (Sender<Order>, Bell),
+        (cancels, bell): (Sender<u64>, Bell),
     ) -> Self {
-        Self { track, tokenizer, bulletins, readers: HashMap::new(), orders, bell }
+        Self { track, tokenizer, bulletins, readers: HashMap::new(), cancels, bell }
     }
 
     fn tell(&mut self, notice: &Notice, next: Option<&Notice>) {
         match notice {
-            Notice::Begun { id, stream } => {
+            Notice::Begun { id, listener } => {
                 let text = self.tokenizer.as_ref().map(TextStream::new);
-                self.readers.insert(*id, Reader { stream: stream.clone(), text });
+                let search = Some(StopSearch::new(&listener.stops)).filter(|_| !listener.stops.is_empty());
+                self.readers.insert(*id, Reader { listener: listener.clone(), text, search, tokens: 0 });
             }
-            Notice::Prompt { id, position, logits } => {
+            Notice::Prompt { id, position, logits, logprob } => {
                 if let Some(reader) = self.readers.get(id) {
-                    reader.tell(Output::Prompt { position: *position, logits: logits.clone() });
+                    let (position, logits, logprob) = (*position, logits.clone(), logprob.clone());
+                    reader.tell(Output::Prompt(PromptRow { position, logits, logprob }));
                 }
             }
-            Notice::Token { id, token, logits } => {
+            Notice::Token { id, token, logits, logprob } => {
                 let Some(reader) = self.readers.get_mut(id) else { return };
                 // The end of a sequence stands right behind its last token.
                 let end = next.and_then(|next| match next {
@@ -87,14 +110,23 @@ impl Detokenizer {
                     | Notice::Ended { .. }
                     | Notice::Failed { .. } => None,
                 });
-                match reader.text_of(*token, end) {
-                    Ok(text) => reader.tell(Output::Token { token: *token, text, logits: logits.clone() }),
-                    Err(error) => self.give_up(*id, &error),
+                let (text, stopped) = match reader.text_of(*token, end) {
+                    Ok((text, stop)) => (text, stop.map(|stop| Ended::Stop { reason: StopReason::Text(stop) })),
+                    Err(error) => return self.give_up(*id, Ended::Failed(error.to_string())),
+                };
+                reader.tell(Output::Token(Token {
+                    token: *token,
+                    text,
+                    logits: logits.clone(),
+                    logprob: logprob.clone(),
+                }));
+                if let Some(ended) = stopped {
+                    self.give_up(*id, ended);
                 }
             }
             Notice::Ended { id, reason } => {
                 if let Some(reader) = self.readers.remove(id) {
-                    reader.tell(Output::Ended(ended(*reason)));
+                    reader.tell(Output::Ended(reader.ended(*reason)));
                 }
             }
             Notice::Failed { why } => self.fail_all(why),
@@ -107,12 +139,13 @@ impl Detokenizer {
         }
     }
 
-    fn give_up(&mut self, id: u64, error: &TokenizerError) {
+    /// Ends a sequence here, before the batcher knows.
+    fn give_up(&mut self, id: u64, ended: Ended) {
         if let Some(reader) = self.readers.remove(&id) {
-            reader.tell(Output::Ended(Ended::Failed(error.to_string())));
+            reader.tell(Output::Ended(ended));
         }
         // Where the queue is full the sequence runs to its end unheard.
-        if self.orders.try_send(Order::Cancel(id)).is_ok() {
+        if self.cancels.try_send(id).is_ok() {
             self.bell.ring();
         }
     }
@@ -121,29 +154,51 @@ impl Detokenizer {
 impl Reader {
     /// A stream has room for everything that its sequence can be told; one that is gone needs nothing.
     fn tell(&self, output: Output) {
-        drop(self.stream.try_send(output));
+        drop(self.listener.stream.try_send(output));
     }
 
-    /// The text that a token completes; with what was held back where the token is the last.
-    fn text_of(&mut self, token: u32, end: Option<Finish>) -> Result<String, TokenizerError> {
-        let stop = matches!(end, Some(Finish::Stop { .. }));
-        let Some(stream) = &mut self.text else { return Ok(String::new()) };
-        let mut text = if stop { String::new() } else { stream.push(token)? };
+    /// The text that a token completes, with what was held back where the token is the last; and the stop that this text ends with.
+    fn text_of(&mut self, token: u32, end: Option<Finish>) -> Result<(String, Option<String>), TokenizerError> {
+        self.tokens += 1;
+        let Listener { include_stop, min_tokens, .. } = self.listener;
+        let silent = matches!(end, Some(Finish::Stop { .. })) && !include_stop;
+        let Some(stream) = &mut self.text else { return Ok((String::new(), None)) };
+        let mut text = if silent { String::new() } else { stream.push(token)? };
         if let (Some(_), Some(stream)) = (end, self.text.take_if(|_| end.is_some())) {
             text.push_str(&stream.finish()?);
         }
-        Ok(text)
+        let Some(search) = &mut self.search else { return Ok((text, None)) };
+        match search.push(&text, self.tokens > min_tokens) {
+            Searched::Stopped { mut before, stop } => {
+                if include_stop {
+                    before.push_str(&stop);
+                }
+                Ok((before, Some(stop)))
+            }
+            Searched::On(mut given) => {
+                if let Some(search) = self.search.take_if(|_| end.is_some()) {
+                    given.push_str(&search.finish());
+                }
+                Ok((given, None))
+            }
+        }
     }
-}
 
-/// The end of a sequence as its stream hears it.
-fn ended(reason: Finish) -> Ended {
-    match reason {
-        Finish::Stop { token } => Ended::Stop { token },
-        Finish::Length => Ended::Length,
-        Finish::Cancelled => Ended::Cancelled,
-        Finish::NonFinite { position } => {
-            Ended::Failed(format!("the logits of position {position} are not all finite"))
+    /// The end of the sequence as its stream hears it.
+    fn ended(&self, reason: Finish) -> Ended {
+        match reason {
+            Finish::Stop { token } if self.listener.end_tokens.contains(&token) => {
+                Ended::Stop { reason: StopReason::EndToken(token) }
+            }
+            Finish::Stop { token } => Ended::Stop { reason: StopReason::Token(token) },
+            Finish::Length => Ended::Length,
+            Finish::Cancelled => Ended::Cancelled,
+            Finish::Fault { fault: RowFault::NonFinite, position } => {
+                Ended::Failed(format!("the logits of position {position} are not all finite"))
+            }
+            Finish::Fault { fault: RowFault::NothingAllowed, position } => Ended::Failed(format!(
+                "no token may follow position {position}: allowed_token_ids, bad_words, logit_bias and min_tokens leave none"
+            )),
         }
     }
 }

@@ -11,14 +11,17 @@ pub use builder::EngineBuilder;
 pub use error::EngineError;
 
 use crate::checkpoint::{Checkpoint, GenerationDefaults};
-use crate::text::Tokenizer;
+use crate::text::{StopTexts, Tokenizer};
 use actors::batcher::{Capture, SequenceSpec};
+use actors::sampler::LogitRules;
 use actors::ticket::Sampling;
 use actors::trace::{Recording, Trace};
 use builder::Running;
 use conductor::{Order, Signal};
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
+use detokenizer::Listener;
 use graph::plan::Plan;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A sequence to be continued.
@@ -30,6 +33,16 @@ pub struct Generation {
     pub max_tokens: u32,
     /// How tokens are drawn.
     pub sampling: Sampling,
+    /// What changes the logits that they are drawn from. Its `min_tokens` holds back stop texts as well; its `end_token_ids` are added to.
+    pub rules: LogitRules,
+    /// Whether the log-probability of each token is told, and beside it those of how many likeliest tokens, 20 at most.
+    pub logprobs: Option<u32>,
+    /// The same for each token of the prompt but the first. The prompt is then computed whole, whatever is cached.
+    pub prompt_logprobs: Option<u32>,
+    /// Texts that end it: the text is cut before the first one, and ends with the token that completed it. See [`StopTexts`].
+    pub stop: Vec<String>,
+    /// Leaves what ended it in the text: the stop text, or the text of the stop token.
+    pub include_stop: bool,
     /// Tokens that end it, beside the model's own.
     pub stop_token_ids: Vec<u32>,
     /// Goes on past the model's own end tokens.
@@ -41,18 +54,29 @@ pub struct Generation {
 impl Generation {
     /// The likeliest continuation of `prompt`.
     pub fn greedy(prompt: Vec<u32>, max_tokens: u32) -> Self {
-        let (sampling, capture) = (Sampling::GREEDY, Capture::None);
-        Self { prompt, max_tokens, sampling, stop_token_ids: vec![], ignore_eos: false, capture }
+        Self {
+            prompt,
+            max_tokens,
+            sampling: Sampling::GREEDY,
+            rules: LogitRules::default(),
+            logprobs: None,
+            prompt_logprobs: None,
+            stop: vec![],
+            include_stop: false,
+            stop_token_ids: vec![],
+            ignore_eos: false,
+            capture: Capture::None,
+        }
     }
 }
 
 /// Why a generation ended.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Ended {
-    /// It drew a stop token, which is its last token and not part of its text.
+    /// It came to a stop. What stopped it is part of its tokens, and not of its text unless that was asked for.
     Stop {
-        /// The token.
-        token: u32,
+        /// At what.
+        reason: StopReason,
     },
     /// It has all the tokens asked for.
     Length,
@@ -62,26 +86,63 @@ pub enum Ended {
     Failed(String),
 }
 
+/// What stopped a generation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StopReason {
+    /// One of the model's own end tokens.
+    EndToken(u32),
+    /// A stop token of the request.
+    Token(u32),
+    /// A stop text of the request.
+    Text(String),
+}
+
+/// How likely a token was, by the raw logits: before temperature and rules.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TokenLogprob {
+    /// The token.
+    pub token: u32,
+    /// Its log-probability.
+    pub logprob: f32,
+    /// 1 for the likeliest of all, the lowest id first among equals.
+    pub rank: u32,
+    /// The likeliest tokens and their log-probabilities, the likeliest first, as many as were asked for.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// What was asked for of a prompt row.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PromptRow {
+    /// The row's position.
+    pub position: u32,
+    /// `vocabulary` logits, if they were asked for.
+    pub logits: Option<Vec<f32>>,
+    /// How likely the prompt's token at `position + 1` was, if that was asked for.
+    pub logprob: Option<TokenLogprob>,
+}
+
+/// The next token of a generation.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Token {
+    /// Its id.
+    pub token: u32,
+    /// The text that it completes: often empty, since a character may take several tokens and the beginning of a stop text is held
+    /// back; of the last token, what is left. All texts joined are the decode of all tokens but the one that stopped it, cut before a
+    /// stop text. Empty where the model has no tokenizer.
+    pub text: String,
+    /// The logits it was drawn from, if they were asked for.
+    pub logits: Option<Vec<f32>>,
+    /// How likely it was, if that was asked for.
+    pub logprob: Option<TokenLogprob>,
+}
+
 /// One thing that a stream tells.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Output {
-    /// The logits of a prompt row, in the order of positions.
-    Prompt {
-        /// The row's position.
-        position: u32,
-        /// `vocabulary` of them.
-        logits: Vec<f32>,
-    },
+    /// A prompt row, in the order of positions.
+    Prompt(PromptRow),
     /// The next token.
-    Token {
-        /// Its id.
-        token: u32,
-        /// The text that it completes: often empty, since a character may take several tokens; of the last token, what is left.
-        /// All texts joined are the decode of all tokens but the one that stopped it. Empty where the model has no tokenizer.
-        text: String,
-        /// The logits it was drawn from, if they were asked for.
-        logits: Option<Vec<f32>>,
-    },
+    Token(Token),
     /// The end.
     Ended(Ended),
 }
@@ -179,23 +240,48 @@ impl Engine {
     /// Begins a generation. Waits where too many are waiting already.
     pub fn submit(&self, generation: Generation) -> Stream<'_> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut stops = generation.stop_token_ids;
-        if !generation.ignore_eos {
-            stops.extend(&self.defaults.eos);
-        }
-        let captured = if generation.capture == Capture::All { generation.prompt.len() } else { 0 };
+        let prompt_rows = match (generation.capture, generation.prompt_logprobs) {
+            (Capture::None | Capture::Generated, None) => 0,
+            (Capture::All, _) | (Capture::None | Capture::Generated, Some(_)) => generation.prompt.len(),
+        };
+        // What is longer than the model's context is refused.
+        let tokens = generation.max_tokens.min(self.plan.data().settings.max_model_len);
         // Room for everything that can be told, so that telling never waits.
-        let (tell, outputs) = bounded(captured + generation.max_tokens as usize + 2);
+        let (tell, outputs) = bounded(prompt_rows + tokens as usize + 2);
+        match self.order_of(id, generation, tell.clone()) {
+            Ok(order) => self.order(order),
+            // A new channel has room.
+            Err(why) => drop(tell.try_send(Output::Ended(Ended::Failed(why)))),
+        }
+        Stream { engine: self, id, outputs, over: false }
+    }
+
+    /// What the conductor has to hear of a generation, or why it is none.
+    fn order_of(&self, id: u64, generation: Generation, stream: Sender<Output>) -> Result<Order, String> {
+        let stops = StopTexts::new(&generation.stop).map_err(|fault| fault.to_string())?;
+        if !stops.is_empty() && self.tokenizer.is_none() {
+            return Err("stop: the model has no tokenizer; give stop_token_ids".into());
+        }
+        let end_tokens: Arc<[u32]> =
+            if generation.ignore_eos { Arc::default() } else { self.defaults.eos.as_slice().into() };
+        let stop_token_ids = [&generation.stop_token_ids[..], &end_tokens[..]].concat();
+        let (mut rules, include_stop) = (generation.rules, generation.include_stop);
+        let min_tokens = rules.min_tokens;
+        if min_tokens > 0 {
+            rules.end_token_ids.extend(&stop_token_ids);
+        }
         let spec = SequenceSpec {
             id,
             prompt: generation.prompt,
             max_tokens: generation.max_tokens,
-            stop_token_ids: stops,
+            stop_token_ids,
             sampling: generation.sampling,
+            rules: Some(rules).filter(|rules| !rules.is_neutral()).map(Arc::new),
+            logprobs: generation.logprobs,
+            prompt_logprobs: generation.prompt_logprobs,
             capture: generation.capture,
         };
-        self.order(Order::Submit(spec, tell));
-        Stream { engine: self, id, outputs, over: false }
+        Ok(Order::Submit(Box::new(spec), Listener { stream, stops, include_stop, min_tokens, end_tokens }))
     }
 
     fn order(&self, order: Order) {

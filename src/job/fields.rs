@@ -5,7 +5,7 @@ use crate::error::Shown;
 use serde_json::{Map, Value};
 
 /// Fields that are read.
-const READ: [&str; 14] = [
+const READ: [&str; 25] = [
     "prompt",
     "messages",
     "token_ids",
@@ -20,6 +20,17 @@ const READ: [&str; 14] = [
     "stop_token_ids",
     "ignore_eos",
     "stop",
+    "include_stop_str_in_output",
+    "logprobs",
+    "top_logprobs",
+    "prompt_logprobs",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "bad_words",
+    "allowed_token_ids",
+    "min_tokens",
 ];
 
 /// Fields around the body of a batch line.
@@ -29,26 +40,15 @@ const ENVELOPE: [&str; 4] = ["custom_id", "method", "url", "body"];
 const IGNORED: [&str; 7] = ["model", "user", "stream", "stream_options", "metadata", "priority", "return_token_ids"];
 
 /// Known fields that would change the result and are not there yet. Their neutral values are accepted.
-const ABSENT: [&str; 23] = [
-    "logprobs",
-    "top_logprobs",
-    "prompt_logprobs",
+const ABSENT: [&str; 12] = [
     "echo",
     "best_of",
     "suffix",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-    "logit_bias",
-    "bad_words",
-    "allowed_token_ids",
-    "min_tokens",
     "response_format",
     "structured_outputs",
     "tools",
     "tool_choice",
     "truncate_prompt_tokens",
-    "include_stop_str_in_output",
     "skip_special_tokens",
     "add_special_tokens",
     "chat_template",
@@ -165,7 +165,7 @@ impl<'a> Fields<'a> {
     /// Refuses what would change the result and is not there yet.
     pub(super) fn nothing_absent(&self) -> Result<(), LineError> {
         let wanted = |name: &&str| self.get(name).is_some_and(|value| !neutral(name, value));
-        match ABSENT.into_iter().chain(["stop"]).find(wanted) {
+        match ABSENT.into_iter().find(wanted) {
             Some(field) => Err(LineError::Unsupported { field }),
             None => Ok(()),
         }
@@ -177,7 +177,7 @@ pub(super) type Read<T> = Result<Option<T>, LineError>;
 
 /// Whether a value asks for what happens anyway.
 fn neutral(name: &str, value: &Value) -> bool {
-    let one = ["best_of", "repetition_penalty"].contains(&name);
+    let one = name == "best_of";
     let yes = ["skip_special_tokens", "add_special_tokens"].contains(&name);
     match value {
         Value::Null => true,

@@ -5,6 +5,7 @@
 
 use super::fields::{Fields, Name, look_up};
 use super::request::{Prompt, Request, SamplingFields};
+use super::rules;
 use crate::error::Shown;
 use crate::json::{self, JsonFault};
 use serde_json::{Map, Value};
@@ -74,6 +75,36 @@ pub enum LineError {
         /// Logits of the model.
         vocabulary: u32,
     },
+    /// An entry of a field that is of the wrong type or out of its range.
+    #[error("{field}[{index}] is {got}, must be {allowed}")]
+    Element {
+        /// Which field.
+        field: &'static str,
+        /// Its place in the list, or its key.
+        index: usize,
+        /// What stands there.
+        got: Shown,
+        /// What may stand there.
+        allowed: &'static str,
+    },
+    /// A key that names no token.
+    #[error("{field}: key {got} must be a token id from 0 to {}", .vocabulary.saturating_sub(1))]
+    Key {
+        /// Which field.
+        field: &'static str,
+        /// What stands there.
+        got: Shown,
+        /// Logits of the model.
+        vocabulary: u32,
+    },
+    /// A field that means nothing without another.
+    #[error("{field} needs {needs} beside it")]
+    Without {
+        /// One.
+        field: &'static str,
+        /// The other.
+        needs: &'static str,
+    },
     /// Two fields that exclude each other.
     #[error("both {first} and {second}; give one")]
     Both {
@@ -118,7 +149,12 @@ impl LineError {
             LineError::TooLong { .. } => "line_too_long",
             LineError::CustomId { .. } => "invalid_custom_id",
             LineError::Typo { .. } => "unknown_field",
-            LineError::Field { .. } | LineError::Token { .. } | LineError::Both { .. } => "invalid_value",
+            LineError::Field { .. }
+            | LineError::Token { .. }
+            | LineError::Element { .. }
+            | LineError::Key { .. }
+            | LineError::Without { .. }
+            | LineError::Both { .. } => "invalid_value",
             LineError::NoPrompt | LineError::EmptyPrompt => "no_prompt",
             LineError::NoChatTemplate => "no_chat_template",
             LineError::NoTokenizer => "no_tokenizer",
@@ -191,6 +227,10 @@ impl LineParser {
             n: fields.whole("n", "a whole number from 1 to 128", 1, 128)?.map_or(1, |n| n as u32),
             stop_token_ids: fields.stop_tokens(self.vocabulary)?,
             ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
+            stops: rules::stops(&fields)?,
+            rules: rules::rules(&fields, self.vocabulary)?,
+            logprobs: rules::logprobs(&fields)?,
+            prompt_logprobs: rules::prompt_logprobs(&fields)?,
         })
     }
 

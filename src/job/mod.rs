@@ -5,12 +5,17 @@ mod line;
 mod reader;
 mod request;
 mod result;
+mod rules;
+mod sampling;
 mod scan;
 
 pub use line::{LineError, LineParser, Refused};
 pub use reader::{LINE_BYTES_MAX, LineReader, RawLine};
-pub use request::{Prompt, Request, SamplingFields};
-pub use result::{Choice, ErrorLine, FinishReason, ResultLine, Usage};
+pub use request::{Prompt, Request, RuleFields, SamplingFields, StopFields};
+pub use result::{
+    Choice, ErrorLine, FinishReason, Logprobs, PromptLogprob, PromptLogprobs, ResultLine, TopLogprobs, Usage,
+};
+pub use sampling::{MAX_TOKENS, SamplingError, choice, generations};
 pub use scan::{DuplicateId, JobError, Scan, scan};
 
 /// The request of a line as it was read from the file.
@@ -24,5 +29,7 @@ pub fn line_request(parser: &mut LineParser, line: &RawLine<'_>) -> Result<Reque
     }
 }
 
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod tests;

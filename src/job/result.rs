@@ -1,7 +1,8 @@
 //! The lines that a job writes, in the form of OpenAI's batch results.
 
 use super::line::Refused;
-use serde::Serialize;
+use crate::engine::StopReason;
+use serde::{Serialize, Serializer};
 use std::io::{Result, Write};
 
 /// Why a text ended.
@@ -19,7 +20,7 @@ pub enum FinishReason {
 }
 
 /// One continuation.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Choice {
     /// Which of the request's.
     pub index: u32,
@@ -29,8 +30,68 @@ pub struct Choice {
     pub token_ids: Vec<u32>,
     /// Why it ended.
     pub finish_reason: FinishReason,
-    /// None are made yet; the field is part of the form.
-    pub logprobs: (),
+    /// The stop token or stop text of the request that ended it; `None` for the model's own end tokens.
+    #[serde(serialize_with = "stop_reason")]
+    pub stop_reason: Option<StopReason>,
+    /// How likely its tokens were, if that was asked for.
+    pub logprobs: Option<Logprobs>,
+    /// How likely the tokens of the prompt were, if that was asked for: of the first choice only, since it is the same for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_logprobs: Option<Vec<Option<PromptLogprobs>>>,
+}
+
+/// An id, a text, or nothing, as vLLM writes it.
+fn stop_reason<S: Serializer>(reason: &Option<StopReason>, to: S) -> std::result::Result<S::Ok, S::Error> {
+    match reason {
+        None => to.serialize_none(),
+        Some(StopReason::EndToken(token) | StopReason::Token(token)) => to.serialize_u32(*token),
+        Some(StopReason::Text(text)) => to.serialize_str(text),
+    }
+}
+
+/// How likely the tokens of a choice were, in the form of OpenAI's completions. All lists are as long as its tokens.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Logprobs {
+    /// Each token spelt by itself; one that is no text by itself as `bytes:\xf0\x9f`.
+    pub tokens: Vec<String>,
+    /// Their log-probabilities.
+    pub token_logprobs: Vec<f32>,
+    /// The token and the likeliest ones beside it.
+    pub top_logprobs: Vec<TopLogprobs>,
+    /// The characters of the text that were complete before each token.
+    pub text_offset: Vec<usize>,
+}
+
+/// Tokens and their log-probabilities, written as an object. Of tokens spelt alike the first stays.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TopLogprobs(pub Vec<(String, f32)>);
+
+impl Serialize for TopLogprobs {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        let first = |(place, (text, _)): &(usize, &(String, f32))| !self.0[..*place].iter().any(|(one, _)| one == text);
+        to.collect_map(self.0.iter().enumerate().filter(first).map(|(_, (text, logprob))| (text, logprob)))
+    }
+}
+
+/// How likely a token of a prompt was.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct PromptLogprob {
+    /// Its log-probability.
+    pub logprob: f32,
+    /// 1 for the likeliest of all.
+    pub rank: u32,
+    /// The token spelt by itself.
+    pub decoded_token: String,
+}
+
+/// A token of a prompt and the likeliest ones beside it, by id, written as an object.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PromptLogprobs(pub Vec<(u32, PromptLogprob)>);
+
+impl Serialize for PromptLogprobs {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(id, told)| (id, told)))
+    }
 }
 
 /// Tokens of a request.

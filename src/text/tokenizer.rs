@@ -232,6 +232,26 @@ impl Tokenizer {
         }
     }
 
+    /// The ids of a text as it stands in the middle of another: nothing is added to it.
+    pub fn encode_bare(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.0.library.encode_fast(text, false);
+        match encoding {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(error) => Err(TokenizerError::Encode { file: self.0.file.clone(), why: error.to_string() }),
+        }
+    }
+
+    /// The text of one id by itself, special tokens spelt out: what a person reads beside its log-probability. One that is no text by
+    /// itself is `bytes:\xf0\x9f`; one that stands for nothing is empty.
+    pub fn spelling(&self, id: u32) -> String {
+        if let Some(bytes) = self.piece(id).filter(|bytes| !bytes.is_empty()) {
+            let spelt = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+            return String::from_utf8(bytes).unwrap_or_else(|error| format!("bytes:{}", spelt(error.as_bytes())));
+        }
+        let text = self.0.library.decode(&[id], false).unwrap_or_default();
+        if text.contains('\u{fffd}') { self.0.library.id_to_token(id).unwrap_or(text) } else { text }
+    }
+
     /// The text of the ids, without special tokens. Ids that stand for nothing are skipped.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         let text = self.0.library.decode(ids, true);

@@ -1,7 +1,7 @@
 //! Taking in the results of a step: tokens, ends, and rows that are now known to be written.
 
 use super::{Batcher, Finish, Misdelivered, Part, Update};
-use crate::ticket::{Samples, Token};
+use crate::ticket::{Samples, Score, Token};
 use std::ops::Range;
 
 impl Batcher {
@@ -36,6 +36,11 @@ impl Batcher {
         if width * flight.captured != elements || !samples.tokens.iter().all(in_range) {
             return Err(Misdelivered::Logits { step, elements, rows: flight.captured });
         }
+        let got = samples.top.len();
+        let told = |score: Score| score.first as usize + score.count as usize <= got;
+        if !samples.tokens.iter().all(|token| token.score.is_none_or(told)) {
+            return Err(Misdelivered::Top { step, got });
+        }
         Ok(width)
     }
 
@@ -45,17 +50,18 @@ impl Batcher {
         }
         let sequence = &mut self.running_mut(token.slot).sequence;
         let (id, position) = (sequence.spec.id, token.position);
-        if !token.finite {
+        if let Some(fault) = token.fault {
             self.stop(token.slot);
-            self.report_end(id, Finish::NonFinite { position }, updates);
+            self.report_end(id, Finish::Fault { fault, position }, updates);
             return;
         }
+        let score = token.score;
         if position < sequence.prompt_len {
             sequence.reported = position + 1;
         }
         let Some(drawn) = token.token else {
-            if let Some(logits) = logits {
-                updates.push(Update::Prompt { id, position, logits });
+            if logits.is_some() || score.is_some() {
+                updates.push(Update::Prompt { id, position, logits, score });
             }
             if sequence.spec.max_tokens == 0 && position + 1 == sequence.prompt_len {
                 self.end(token.slot, Finish::Length, updates);
@@ -64,7 +70,7 @@ impl Batcher {
         };
         assert_eq!(position + 1, sequence.known(), "sequence {id}: tokens arrive in order");
         sequence.tokens.push(drawn);
-        updates.push(Update::Token { id, token: drawn, position: position + 1, logits });
+        updates.push(Update::Token { id, token: drawn, position: position + 1, logits, score });
         let is_stop = sequence.spec.stop_token_ids.contains(&drawn);
         let is_full = sequence.known() - sequence.prompt_len == sequence.spec.max_tokens;
         self.counters.generated_tokens += 1;

@@ -34,6 +34,7 @@ impl Batcher {
         ticket.step.clear();
         ticket.feeds.clear();
         ticket.draws.clear();
+        ticket.admissions.clear();
         ticket.needs = 0;
         ticket.step.id = self.next_step;
         let mut flight = self.spare_flights.pop().expect("there are as many as steps may be out");
@@ -133,6 +134,7 @@ impl Batcher {
                 .order
                 .partition_point(|&slot| self.running(slot).is_some_and(|running| running.sequence.serial < serial));
             self.order.insert(place, slot);
+            ticket.admissions.extend(sequence.admission(slot));
             let (prefill_end, issued) = (sequence.known(), lease.cached_rows());
             self.slots[slot as usize] = Some(Running { sequence, lease, prefill_end, issued, last_step: 0 });
             self.place_chunk(slot, ticket, flight, room);

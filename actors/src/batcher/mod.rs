@@ -132,6 +132,7 @@ impl Batcher {
             step: Step::with_capacity(spans, pages, sampled),
             feeds: Vec::with_capacity(rows as usize),
             draws: Vec::with_capacity(sampled),
+            admissions: Vec::with_capacity(spans),
             needs: 0,
         }
     }
@@ -151,7 +152,7 @@ impl Batcher {
         if prompt == 0 {
             return Err(Refused::EmptyPrompt { id });
         }
-        if max_tokens == 0 && sequence.capture != Capture::All {
+        if max_tokens == 0 && sequence.capture != Capture::All && sequence.prompt_logprobs.is_none() {
             return Err(Refused::NothingWanted { id });
         }
         if prompt + u64::from(max_tokens) > u64::from(self.spec.max_model_len) {
@@ -165,7 +166,7 @@ impl Batcher {
         if stops > STOP_TOKENS_MAX {
             return Err(Refused::TooManyStops { id, got: stops });
         }
-        sequence.sampling.check().map_err(|fault| Refused::Sampling { id, fault })?;
+        sequence.check_sampling().map_err(|fault| Refused::Sampling { id, fault })?;
         if self.live.contains(&id) {
             return Err(Refused::DuplicateId { id });
         }

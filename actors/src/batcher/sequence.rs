@@ -2,7 +2,7 @@
 
 use super::spec::{Capture, SequenceSpec};
 use crate::pool::Lease;
-use crate::ticket::{Draw, Feed};
+use crate::ticket::{Admission, Draw, Feed};
 
 /// Draws of one sequence that may be out at once: the one the host waits for and the one issued ahead of it.
 const DRAWS_AHEAD: u32 = 1;
@@ -24,7 +24,7 @@ pub(super) struct Sequence {
     pub(super) prompt_len: u32,
     /// Prompt and generated tokens known here. The prompt is moved here from `spec`.
     pub(super) tokens: Vec<u32>,
-    /// Prompt rows whose logits have been reported.
+    /// Prompt rows of which everything that was asked for has been reported.
     pub(super) reported: u32,
     /// Rows that have ever been issued, in any epoch.
     pub(super) issued_ever: u32,
@@ -72,17 +72,27 @@ impl Sequence {
 
     /// The tokens whose rows may come from the cache, and one more: rows whose logits are still wanted are computed.
     pub(super) fn lookup(&self) -> &[u32] {
-        match self.spec.capture {
-            Capture::None | Capture::Generated => &self.tokens,
-            Capture::All if self.known() > self.prompt_len => &self.tokens,
-            Capture::All => &self.tokens[..self.known().min(self.reported + 1) as usize],
-        }
+        let all_told = !self.spec.looks_at_prompt() || self.known() > self.prompt_len;
+        if all_told { &self.tokens } else { &self.tokens[..self.known().min(self.reported + 1) as usize] }
     }
 
     /// Whether the row at `position` is sampled, if only to look at its logits.
     fn draws(&self, position: u32) -> bool {
-        let looked_at = self.spec.capture == Capture::All && (self.reported..self.prompt_len).contains(&position);
+        let looked_at = self.spec.looks_at_prompt() && (self.reported..self.prompt_len).contains(&position);
         position + 1 >= self.known() || looked_at
+    }
+
+    /// What the sampler has to hear when the sequence begins in `slot`, if it has rules.
+    pub(super) fn admission(&self, slot: u32) -> Option<Admission> {
+        Some(Admission {
+            slot,
+            sequence: self.serial,
+            epoch: self.epoch,
+            rules: self.spec.rules.clone()?,
+            tokens: self.tokens.as_slice().into(),
+            prompt_len: self.prompt_len,
+            tokens_max: self.prompt_len + self.spec.max_tokens,
+        })
     }
 }
 
@@ -119,13 +129,21 @@ impl Running {
             return None;
         }
         let generates = position + 1 >= sequence.known() && sequence.spec.max_tokens > 0;
+        let next = sequence.tokens.get(position as usize + 1).filter(|_| !generates).copied();
         Some(Draw {
             sequence: sequence.serial,
             epoch: sequence.epoch,
             slot,
             position,
             sampling: generates.then_some(sequence.spec.sampling),
-            capture: sequence.spec.capture != Capture::None,
+            ruled: generates && sequence.spec.rules.is_some(),
+            next,
+            logprobs: if generates { sequence.spec.logprobs } else { sequence.spec.prompt_logprobs },
+            capture: match sequence.spec.capture {
+                Capture::None => false,
+                Capture::Generated => generates,
+                Capture::All => true,
+            },
         })
     }
 

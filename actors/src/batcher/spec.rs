@@ -1,9 +1,10 @@
 //! What goes into the batcher and what comes out of it: its bounds, sequences, refusals, updates, counters.
 
 use crate::pool::PoolSpec;
-use crate::sampler::SamplingFault;
-use crate::ticket::Sampling;
+use crate::sampler::{LOGPROBS_MAX, LogitRules, SamplingFault};
+use crate::ticket::{RowFault, Sampling, Score};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Most stop tokens of one sequence; they are searched for every token.
 pub const STOP_TOKENS_MAX: usize = 64;
@@ -75,14 +76,37 @@ pub struct SequenceSpec {
     pub id: u64,
     /// The tokens to continue, at least one.
     pub prompt: Vec<u32>,
-    /// Tokens to generate at most. 0 only looks at the prompt and needs [`Capture::All`].
+    /// Tokens to generate at most. 0 only looks at the prompt and needs [`Capture::All`] or `prompt_logprobs`.
     pub max_tokens: u32,
     /// Tokens that end it, the model's end tokens among them unless they are to be ignored; at most [`STOP_TOKENS_MAX`].
     pub stop_token_ids: Vec<u32>,
     /// How tokens are drawn.
     pub sampling: Sampling,
+    /// What changes the logits that tokens are drawn from; `None` where nothing does.
+    pub rules: Option<Arc<LogitRules>>,
+    /// Whether log-probabilities of generated tokens are wanted, and those of how many likeliest tokens beside each.
+    pub logprobs: Option<u32>,
+    /// The same for the tokens of the prompt but the first. Rows of such a prompt never come from the cache.
+    pub prompt_logprobs: Option<u32>,
     /// Whose logits are wanted.
     pub capture: Capture,
+}
+
+impl SequenceSpec {
+    /// The first setting of its draws that is none.
+    pub(super) fn check_sampling(&self) -> Result<(), SamplingFault> {
+        self.sampling.check()?;
+        self.rules.as_ref().map_or(Ok(()), |rules| rules.check())?;
+        let told = [("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)];
+        let over =
+            told.into_iter().find_map(|(name, count)| Some((name, count.filter(|&count| count > LOGPROBS_MAX)?)));
+        over.map_or(Ok(()), |(name, got)| Err(SamplingFault::Logprobs { name, got }))
+    }
+
+    /// Whether rows of the prompt are sampled before its last one.
+    pub(super) fn looks_at_prompt(&self) -> bool {
+        self.capture == Capture::All || self.prompt_logprobs.is_some()
+    }
 }
 
 /// Why a sequence was not taken.
@@ -95,7 +119,9 @@ pub enum Refused {
         id: u64,
     },
     /// Neither tokens nor logits are wanted.
-    #[error("sequence {id}: max_tokens is 0, at least 1 is needed unless all logits are captured")]
+    #[error(
+        "sequence {id}: max_tokens is 0, at least 1 is needed unless logits or log-probabilities of the prompt are wanted"
+    )]
     NothingWanted {
         /// The sequence.
         id: u64,
@@ -171,8 +197,10 @@ pub enum Finish {
     Length,
     /// Its caller gave it up.
     Cancelled,
-    /// A row's logits were not all finite.
-    NonFinite {
+    /// A row gave no token.
+    Fault {
+        /// Why.
+        fault: RowFault,
         /// The row's position in the sequence.
         position: u32,
     },
@@ -181,14 +209,16 @@ pub enum Finish {
 /// What became known about a sequence.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Update {
-    /// The logits of a prompt row, in order of positions, each once.
+    /// What was asked for of a prompt row, in order of positions, each once.
     Prompt {
         /// The sequence.
         id: u64,
         /// The row's position.
         position: u32,
-        /// Where they are in [`crate::ticket::Samples::logits`].
-        logits: Range<usize>,
+        /// Where its logits are in [`crate::ticket::Samples::logits`], if they were asked for.
+        logits: Option<Range<usize>>,
+        /// How likely the next token of the prompt was, if that was asked for.
+        score: Option<Score>,
     },
     /// The next token, in order of positions, each once.
     Token {
@@ -200,6 +230,8 @@ pub enum Update {
         position: u32,
         /// Where that row's logits are in [`crate::ticket::Samples::logits`], if they were asked for.
         logits: Option<Range<usize>>,
+        /// How likely it was, if that was asked for.
+        score: Option<Score>,
     },
     /// The end; nothing follows under this id.
     Finished {
@@ -246,6 +278,14 @@ pub enum Misdelivered {
         elements: usize,
         /// Rows captured.
         rows: usize,
+    },
+    /// Likeliest tokens that did not arrive.
+    #[error("step {step}: {got} likeliest tokens arrived, its rows name more")]
+    Top {
+        /// The step.
+        step: u64,
+        /// How many arrived.
+        got: usize,
     },
 }
 

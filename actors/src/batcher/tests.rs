@@ -3,8 +3,10 @@ mod world;
 
 use super::*;
 use crate::pool::PoolSpec;
+use crate::sampler::LogitRules;
 use crate::ticket::Sampling;
 use model::VOCAB;
+use std::sync::Arc;
 use world::{Dice, World};
 
 fn spec(pages: u32, page_rows: u32) -> BatcherSpec {
@@ -27,6 +29,9 @@ fn sequence(id: u64, prompt: &[u32], max_tokens: u32) -> SequenceSpec {
         max_tokens,
         stop_token_ids: Vec::new(),
         sampling: Sampling { request: id, ..Sampling::GREEDY },
+        rules: None,
+        logprobs: None,
+        prompt_logprobs: None,
         capture: Capture::None,
     }
 }
@@ -39,10 +44,13 @@ fn any_sequence(id: u64, rows_max: u64, dice: &mut Dice) -> SequenceSpec {
     let mut prompt: Vec<u32> = (0..shared).map(|at| (family * 7 + at * at % 11) as u32).collect();
     prompt.extend((0..own).map(|_| dice.roll(VOCAB) as u32));
     let capture = dice.pick(&[Capture::None, Capture::None, Capture::Generated, Capture::All]);
-    let least = u64::from(capture != Capture::All);
+    let told = |dice: &mut Dice| (dice.roll(4) == 0).then(|| dice.roll(4) as u32);
+    let (logprobs, prompt_logprobs) = (told(dice), told(dice));
+    let rules = (dice.roll(3) == 0).then(Arc::default);
+    let least = u64::from(capture != Capture::All && prompt_logprobs.is_none());
     let max_tokens = dice.between(least, rows_max + 1 - prompt.len() as u64) as u32;
     let stop_token_ids = (0..dice.roll(3)).map(|_| dice.roll(VOCAB) as u32).collect();
-    SequenceSpec { stop_token_ids, capture, ..sequence(id, &prompt, max_tokens) }
+    SequenceSpec { stop_token_ids, capture, rules, logprobs, prompt_logprobs, ..sequence(id, &prompt, max_tokens) }
 }
 
 /// What a seed is to be made of.
@@ -232,7 +240,10 @@ fn a_request_is_refused_by_name_and_with_numbers() {
         assert!(batcher.pool().used() == 0);
     };
     check(sequence(1, &[], 3), "sequence 1: the prompt is empty, at least 1 token is needed");
-    check(sequence(2, &[1], 0), "sequence 2: max_tokens is 0, at least 1 is needed unless all logits are captured");
+    check(
+        sequence(2, &[1], 0),
+        "sequence 2: max_tokens is 0, at least 1 is needed unless logits or log-probabilities of the prompt are wanted",
+    );
     check(sequence(3, &[1, 2], 199), "sequence 3: 2 prompt tokens and max_tokens 199 exceed max_model_len 200");
     check(
         sequence(4, &[1, 2], 40),
@@ -246,6 +257,15 @@ fn a_request_is_refused_by_name_and_with_numbers() {
     check(
         SequenceSpec { sampling: Sampling { top_p: 2.0, ..Sampling::GREEDY }, ..sequence(6, &[1], 1) },
         "sequence 6: top_p is 2, it must be above 0 and at most 1",
+    );
+    check(
+        SequenceSpec { prompt_logprobs: Some(21), ..sequence(6, &[1], 1) },
+        "sequence 6: prompt_logprobs is 21, at most 20 likeliest tokens are told",
+    );
+    let rules = LogitRules { frequency_penalty: 1e3, ..LogitRules::default() };
+    check(
+        SequenceSpec { rules: Some(Arc::new(rules)), ..sequence(6, &[1], 1) },
+        "sequence 6: frequency_penalty is 1000, it must be from -2 to 2",
     );
     check(sequence(7, &[1], 40), "sequence 7: a live sequence has the same id");
     let mut batcher = Batcher::new(BatcherSpec { max_waiting: 1, ..spec(10, 4) }).expect("no bound is zero");

@@ -1,14 +1,23 @@
-//! Turns the logits of a step into tokens: finite check, draw, capture. A row's result depends on that row alone.
+//! Turns the logits of a step into tokens: finite check, rules, draw, log-probability, capture. A row's result depends on that row and on
+//! the tokens of its own sequence.
 
 mod draw;
+mod history;
+mod logprob;
 mod random;
+mod rules;
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod tests;
 
 pub use draw::{Scratch, draw, largest};
+pub use logprob::LOGPROBS_MAX;
 pub use random::uniform;
+pub use rules::{BAD_WORD_TOKENS_MAX, BAD_WORDS_MAX, LogitRules, RULES_MAX};
 
-use crate::ticket::{Draw, Samples, Sampling, Ticket, Token};
+use crate::ticket::{Draw, RowFault, Samples, Sampling, Score, Ticket, Token};
+use history::History;
 
 /// A setting that is no draw.
 #[derive(Clone, Copy, PartialEq, Debug, thiserror::Error)]
@@ -30,6 +39,55 @@ pub enum SamplingFault {
     MinP {
         /// What it is.
         got: f32,
+    },
+    /// Not a factor.
+    #[error("repetition_penalty is {got}, it must be above 0 and at most 2")]
+    RepetitionPenalty {
+        /// What it is.
+        got: f32,
+    },
+    /// Too much to take off a logit.
+    #[error("{name} is {got}, it must be from -2 to 2")]
+    Penalty {
+        /// Which.
+        name: &'static str,
+        /// What it is.
+        got: f32,
+    },
+    /// Too much to add to a logit.
+    #[error("logit_bias of token {token} is {got}, it must be from -100 to 100")]
+    Bias {
+        /// Whose.
+        token: u32,
+        /// What it is.
+        got: f32,
+    },
+    /// A list over its limit.
+    #[error("{name} has {got} entries, at most {most} are looked at")]
+    TooMany {
+        /// Which.
+        name: &'static str,
+        /// Its entries.
+        got: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// Nothing could be drawn.
+    #[error("allowed_token_ids is empty, at least 1 token must be allowed")]
+    NothingAllowed,
+    /// A bad word that is none, or longer than is looked back on.
+    #[error("a bad word has {got} tokens, it must have 1 to {BAD_WORD_TOKENS_MAX}")]
+    BadWord {
+        /// Its tokens.
+        got: usize,
+    },
+    /// More than room is made for.
+    #[error("{name} is {got}, at most {LOGPROBS_MAX} likeliest tokens are told")]
+    Logprobs {
+        /// Which.
+        name: &'static str,
+        /// What it is.
+        got: u32,
     },
 }
 
@@ -61,6 +119,8 @@ pub struct SamplerSpec {
     pub sampled_rows_max: u32,
     /// Captured rows of one step that [`Sampler::samples`] makes room for.
     pub captured_rows_max: u32,
+    /// Sequences that run at once, each in a slot of its own.
+    pub slots: u32,
 }
 
 /// Why a step could not be sampled.
@@ -86,6 +146,18 @@ pub enum SamplerFault {
         /// Elements that arrived.
         got: usize,
     },
+    /// A draw by rules that no admission brought.
+    #[error("step {step}: slot {slot} draws for sequence {sequence} in epoch {epoch}, which was not admitted to it")]
+    NotAdmitted {
+        /// The step.
+        step: u64,
+        /// The slot.
+        slot: u32,
+        /// The sequence.
+        sequence: u64,
+        /// The epoch.
+        epoch: u32,
+    },
 }
 
 /// Draws the tokens of one step after the other.
@@ -93,6 +165,10 @@ pub enum SamplerFault {
 pub struct Sampler {
     spec: SamplerSpec,
     scratch: Scratch,
+    /// By slot.
+    histories: Vec<History>,
+    /// The logits of one row after its rules; made at the first row that has any.
+    row: Vec<f32>,
 }
 
 impl Sampler {
@@ -102,7 +178,8 @@ impl Sampler {
         if allowed == 0 || allowed > vocab {
             return Err(SamplerFault::Allowed { allowed, vocab });
         }
-        Ok(Self { spec, scratch: Scratch::new(allowed) })
+        let histories = vec![History::default(); spec.slots as usize];
+        Ok(Self { spec, scratch: Scratch::new(allowed), histories, row: Vec::new() })
     }
 
     /// An empty result with room for the largest step.
@@ -112,11 +189,13 @@ impl Sampler {
             step: 0,
             tokens: Vec::with_capacity(self.spec.sampled_rows_max as usize),
             logits: Vec::with_capacity(logits),
+            top: Vec::with_capacity(self.spec.sampled_rows_max as usize * LOGPROBS_MAX as usize),
         }
     }
 
     /// Fills `samples`, whatever it held, from the ticket's sampled rows: `logits` holds one row of `vocab` for each draw.
-    /// Allocates only where more rows are captured than room was made for.
+    /// Allocates only where more rows are captured than room was made for, and where a sequence with rules is admitted that is longer
+    /// than any before it in its slot.
     pub fn sample(&mut self, ticket: &Ticket, logits: &[f32], samples: &mut Samples) -> Result<(), SamplerFault> {
         let SamplerSpec { vocab, .. } = self.spec;
         let (step, rows) = (ticket.step.id, ticket.draws.len());
@@ -126,30 +205,68 @@ impl Sampler {
         samples.step = step;
         samples.tokens.clear();
         samples.logits.clear();
+        samples.top.clear();
+        for admission in &ticket.admissions {
+            self.histories[admission.slot as usize].begin(admission);
+        }
         for (draw, row) in ticket.draws.iter().zip(logits.chunks_exact(vocab as usize)) {
             let captured = draw.capture.then_some(samples.logits.len() as u32);
             if draw.capture {
                 samples.logits.extend_from_slice(row);
             }
-            samples.tokens.push(self.token(draw, row, captured));
+            let token = self.token(draw, row, (step, captured), &mut samples.top)?;
+            samples.tokens.push(token);
         }
         Ok(())
     }
 
+    /// Takes the tokens of a step into the histories of their sequences. Apart from drawing them, so that a step that was drawn and not sent
+    /// can be drawn again.
+    pub fn remember(&mut self, samples: &Samples) {
+        for token in &samples.tokens {
+            let history = &mut self.histories[token.slot as usize];
+            if let Some(drawn) = token.token.filter(|_| history.is_of(token.sequence, token.epoch)) {
+                history.push(drawn);
+            }
+        }
+    }
+
     /// Only what could be drawn has to be finite: what a model computes for padding is nobody's business.
-    fn token(&mut self, draw: &Draw, row: &[f32], logits: Option<u32>) -> Token {
+    fn token(
+        &mut self,
+        draw: &Draw,
+        row: &[f32],
+        (step, logits): (u64, Option<u32>),
+        top: &mut Vec<(u32, f32)>,
+    ) -> Result<Token, SamplerFault> {
         let row = &row[..self.spec.allowed as usize];
         let finite = row.iter().all(|logit| logit.is_finite());
-        let sampling = draw.sampling.as_ref().filter(|_| finite);
-        let token = sampling.map(|sampling| draw::draw(row, sampling, draw.position, &mut self.scratch));
-        Token {
-            sequence: draw.sequence,
-            epoch: draw.epoch,
-            slot: draw.slot,
-            position: draw.position,
-            token,
-            finite,
-            logits,
+        let mut fault = (!finite).then_some(RowFault::NonFinite);
+        let mut token = None;
+        if let Some(sampling) = draw.sampling.as_ref().filter(|_| finite) {
+            token = self.drawn(draw, sampling, row, step)?;
+            fault = token.is_none().then_some(RowFault::NothingAllowed);
         }
+        let scored = token.or(draw.next.filter(|&next| finite && next < self.spec.allowed));
+        let score = |(token, count)| logprob::score(row, token, count, top);
+        let score: Option<Score> = scored.zip(draw.logprobs).map(score);
+        let Draw { sequence, epoch, slot, position, .. } = *draw;
+        Ok(Token { sequence, epoch, slot, position, token, fault, score, logits })
+    }
+
+    /// The token drawn from a finite row by the rules of its sequence; `None` where they allow none.
+    fn drawn(&mut self, draw: &Draw, sampling: &Sampling, row: &[f32], step: u64) -> Result<Option<u32>, SamplerFault> {
+        let Draw { sequence, epoch, slot, position, .. } = *draw;
+        if !draw.ruled {
+            return Ok(Some(draw::draw(row, sampling, position, &mut self.scratch)));
+        }
+        let history = &self.histories[slot as usize];
+        let not_admitted = SamplerFault::NotAdmitted { step, slot, sequence, epoch };
+        let rules = history.rules_of(draw).ok_or(not_admitted)?;
+        rules.apply(row, history, &mut self.row);
+        if self.row.iter().all(|&logit| logit == f32::NEG_INFINITY) {
+            return Ok(None);
+        }
+        Ok(Some(draw::draw(&self.row, sampling, position, &mut self.scratch)))
     }
 }

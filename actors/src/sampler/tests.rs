@@ -140,23 +140,24 @@ fn settings_that_are_no_draw_are_named() {
 }
 
 fn asked(sequence: u64, position: u32, sampling: Option<Sampling>, capture: bool) -> Draw {
-    Draw { sequence, epoch: 1, slot: 2, position, sampling, capture }
+    let (ruled, next, logprobs) = (false, None, None);
+    Draw { sequence, epoch: 1, slot: 2, position, sampling, ruled, next, logprobs, capture }
 }
 
 #[test]
 fn a_row_is_drawn_alike_alone_and_in_company() {
-    let spec = SamplerSpec { vocab: 50, allowed: 50, sampled_rows_max: 32, captured_rows_max: 4 };
+    let spec = SamplerSpec { vocab: 50, allowed: 50, sampled_rows_max: 32, captured_rows_max: 4, slots: 3 };
     let mut sampler = Sampler::new(spec).expect("all tokens are allowed");
     let mut samples = sampler.samples();
     let settings = Sampling { temperature: 0.8, top_k: 20, top_p: 0.9, ..WARM };
     let rows: Vec<Vec<f32>> = (0..32).map(|seed| row(50, seed)).collect();
     let draws: Vec<Draw> =
         (0..32).map(|at| asked(at, at as u32, Some(Sampling { request: at, ..settings }), false)).collect();
-    let together = Ticket { step: Step::default(), feeds: Vec::new(), draws: draws.clone(), needs: 0 };
+    let together = Ticket { draws: draws.clone(), ..Ticket::default() };
     sampler.sample(&together, &rows.concat(), &mut samples).expect("one row a draw");
     let tokens = samples.tokens.clone();
     for (at, draw) in draws.into_iter().enumerate() {
-        let alone = Ticket { step: Step::default(), feeds: Vec::new(), draws: vec![draw], needs: 0 };
+        let alone = Ticket { draws: vec![draw], ..Ticket::default() };
         sampler.sample(&alone, &rows[at], &mut samples).expect("one row a draw");
         assert_eq!(samples.tokens[0], tokens[at]);
     }
@@ -164,24 +165,23 @@ fn a_row_is_drawn_alike_alone_and_in_company() {
 
 #[test]
 fn a_row_that_is_not_finite_fails_alone_and_padding_does_not_count() {
-    let spec = SamplerSpec { vocab: 3, allowed: 2, sampled_rows_max: 4, captured_rows_max: 4 };
+    let spec = SamplerSpec { vocab: 3, allowed: 2, sampled_rows_max: 4, captured_rows_max: 4, slots: 3 };
     let mut sampler = Sampler::new(spec).expect("two of three");
     let mut samples = sampler.samples();
     let (tokens_room, logits_room) = (samples.tokens.as_ptr(), samples.logits.as_ptr());
     let ticket = Ticket {
         step: Step { id: 4, ..Step::default() },
-        feeds: Vec::new(),
         draws: vec![
             asked(1, 0, Some(Sampling::GREEDY), true),
             asked(2, 5, Some(Sampling::GREEDY), false),
             asked(3, 6, None, true),
         ],
-        needs: 0,
+        ..Ticket::default()
     };
     let logits = [0.0, 1.0, 9.0, 0.0, f32::NAN, 0.0, 1.0, 0.0, f32::INFINITY];
     sampler.sample(&ticket, &logits, &mut samples).expect("three rows");
-    let seen: Vec<_> = samples.tokens.iter().map(|token| (token.token, token.finite, token.logits)).collect();
-    assert_eq!(seen, [(Some(1), true, Some(0)), (None, false, None), (None, true, Some(3))]);
+    let seen: Vec<_> = samples.tokens.iter().map(|token| (token.token, token.fault, token.logits)).collect();
+    assert_eq!(seen, [(Some(1), None, Some(0)), (None, Some(RowFault::NonFinite), None), (None, None, Some(3))]);
     assert_eq!((samples.step, &samples.logits[..]), (4, &[0.0, 1.0, 9.0, 1.0, 0.0, f32::INFINITY][..]));
     assert_eq!((samples.tokens.as_ptr(), samples.logits.as_ptr()), (tokens_room, logits_room));
     let fault = sampler.sample(&ticket, &logits[1..], &mut samples).expect_err("an element is missing");

@@ -4,7 +4,8 @@ use actors::batcher::{Capture, Finish, SequenceSpec, Update};
 use actors::dispatcher::Dispatcher;
 use actors::lane::{Actor, Fault, LaneContext, Turn};
 use actors::port::Bell;
-use actors::ticket::Sampling;
+use actors::sampler::LogitRules;
+use actors::ticket::{Samples, Sampling};
 use actors::trace::{Trace, Track};
 use actors::wiring::{Fittings, wire};
 use graph::DType;
@@ -23,6 +24,8 @@ pub(crate) const VOCABULARY: u32 = 64;
 pub(crate) struct Heard {
     pub(crate) tokens: Vec<u32>,
     pub(crate) logits: Vec<u32>,
+    /// Bits of the log-probabilities of tokens and of the likeliest ones beside them.
+    pub(crate) logprobs: Vec<u32>,
     pub(crate) end: Option<Finish>,
 }
 
@@ -83,12 +86,14 @@ impl Actor for Control {
             moved = true;
         }
         let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut note = |update: &Update, logits: &[f32]| match update {
+        let mut note = |update: &Update, samples: &Samples| match update {
             Update::Prompt { .. } => {}
-            Update::Token { id, token, logits: range, .. } => {
+            Update::Token { id, token, logits: range, score, .. } => {
                 let heard = ledger.heard.entry(*id).or_default();
                 heard.tokens.push(*token);
-                heard.logits.extend(range.iter().flat_map(|r| &logits[r.clone()]).map(|l| l.to_bits()));
+                let told = score.iter().flat_map(|s| samples.top_of(s).iter().map(|top| top.1).chain([s.logprob]));
+                heard.logprobs.extend(told.map(f32::to_bits));
+                heard.logits.extend(range.iter().flat_map(|r| &samples.logits[r.clone()]).map(|l| l.to_bits()));
             }
             Update::Finished { id, reason } => ledger.heard.entry(*id).or_default().end = Some(*reason),
         };
@@ -189,6 +194,19 @@ pub(crate) fn wired(plan: &Plan, requests: Vec<SequenceSpec>, trace: &Trace) -> 
     (actors, ledger)
 }
 
+fn rules(id: u64) -> LogitRules {
+    LogitRules {
+        repetition_penalty: 1.3,
+        presence_penalty: 0.4,
+        frequency_penalty: 0.2,
+        bias: vec![(id as u32, 1.5)],
+        bad_words: vec![vec![7, 9], vec![11]],
+        min_tokens: 3,
+        end_token_ids: vec![5],
+        ..LogitRules::default()
+    }
+}
+
 /// A sampled request of `length` tokens; every third one shares its prefix with the others.
 pub(crate) fn request(id: u64, length: u32, max_tokens: u32) -> SequenceSpec {
     let salt = if id.is_multiple_of(3) { 0 } else { id as u32 };
@@ -199,6 +217,10 @@ pub(crate) fn request(id: u64, length: u32, max_tokens: u32) -> SequenceSpec {
         max_tokens,
         stop_token_ids: vec![],
         sampling,
+        // Three in four are penalised for what they said, and tell how likely that was.
+        rules: (!id.is_multiple_of(4)).then(|| Arc::new(rules(id))),
+        logprobs: (!id.is_multiple_of(4)).then_some(3),
+        prompt_logprobs: None,
         capture: Capture::Generated,
     }
 }

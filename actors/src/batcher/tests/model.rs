@@ -2,7 +2,8 @@
 //! mixed up, reused too early or read before it was written changes the tokens that follow.
 
 use crate::batcher::{Capture, Finish, SequenceSpec};
-use crate::ticket::{Samples, Ticket, Token};
+use crate::ticket::{RowFault, Samples, Score, Ticket, Token};
+use std::collections::BTreeMap;
 
 /// Elements of a captured row.
 pub(super) const WIDTH: usize = 2;
@@ -34,17 +35,31 @@ fn is_finite(state: u64, fails: bool) -> bool {
     !(fails && (state >> 8).is_multiple_of(FAILS_EVERY))
 }
 
+/// The token after a row, where the rules of its sequence make it depend on all tokens before.
+fn ruled_token_of(state: u64, tokens: &[u32]) -> u32 {
+    token_of(tokens.iter().fold(state, |hash, &token| mix(hash, u64::from(token))))
+}
+
+/// How likely a token was after a row, and the likeliest ones.
+fn score_of(state: u64, token: u32, count: u32) -> (f32, Vec<(u32, f32)>) {
+    let logprob = |token: u32| (mix(state, u64::from(token)) >> 40) as f32;
+    (logprob(token), (0..count).map(|token| (token, logprob(token))).collect())
+}
+
 fn logits_of(state: u64) -> [f32; WIDTH] {
     [(state >> 40) as f32, (state & 0xff_ffff) as f32]
 }
 
+/// What was asked for of a row: its logits, how likely its token was, and the likeliest tokens.
+pub(super) type Told = (Option<[f32; WIDTH]>, Option<(f32, Vec<(u32, f32)>)>);
+
 /// What a sequence must produce, whatever it runs beside.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Outcome {
-    /// Captured prompt rows, by position.
-    pub(super) prompt: Vec<[f32; WIDTH]>,
-    /// Tokens and, if captured, the logits they were drawn from.
-    pub(super) tokens: Vec<(u32, Option<[f32; WIDTH]>)>,
+    /// Prompt rows that something is told of, by position.
+    pub(super) prompt: Vec<Told>,
+    /// Tokens and what is told of the rows they were drawn from.
+    pub(super) tokens: Vec<(u32, Told)>,
     pub(super) end: Option<Finish>,
 }
 
@@ -58,21 +73,27 @@ pub(super) fn alone(spec: &SequenceSpec, fails: bool) -> Outcome {
         let now = state(states.iter().copied(), tokens[position]);
         states.push(now);
         let generates = states.len() == tokens.len() && spec.max_tokens > 0;
-        let looked_at = spec.capture == Capture::All || states.len() == tokens.len();
+        let looked_at = spec.looks_at_prompt() || states.len() == tokens.len();
         if looked_at && !is_finite(now, fails) {
-            outcome.end = Some(Finish::NonFinite { position: position as u32 });
+            outcome.end = Some(Finish::Fault { fault: RowFault::NonFinite, position: position as u32 });
             return outcome;
         }
         if generates {
-            let token = token_of(now);
+            let token = if spec.rules.is_some() { ruled_token_of(now, &tokens) } else { token_of(now) };
             tokens.push(token);
-            outcome.tokens.push((token, (spec.capture != Capture::None).then(|| logits_of(now))));
+            let score = spec.logprobs.map(|count| score_of(now, token, count));
+            outcome.tokens.push((token, ((spec.capture != Capture::None).then(|| logits_of(now)), score)));
             if spec.stop_token_ids.contains(&token) {
                 outcome.end = Some(Finish::Stop { token });
                 return outcome;
             }
-        } else if spec.capture == Capture::All {
-            outcome.prompt.push(logits_of(now));
+        } else {
+            let logits = (spec.capture == Capture::All).then(|| logits_of(now));
+            let next = tokens.get(states.len()).copied();
+            let score = next.zip(spec.prompt_logprobs).map(|(next, count)| score_of(now, next, count));
+            if logits.is_some() || score.is_some() {
+                outcome.prompt.push((logits, score));
+            }
         }
         let full = tokens.len() - spec.prompt.len() == spec.max_tokens as usize;
         if full && (generates || states.len() == tokens.len()) {
@@ -87,11 +108,14 @@ pub(super) struct Model {
     cells: Vec<u64>,
     page_rows: usize,
     fails: bool,
+    /// Sequence, epoch and tokens of each slot that a sequence with rules was admitted to.
+    histories: BTreeMap<u32, (u64, u32, Vec<u32>)>,
 }
 
 impl Model {
     pub(super) fn new(pages: u32, page_rows: u32, fails: bool) -> Self {
-        Self { cells: vec![POISON; (pages * page_rows) as usize], page_rows: page_rows as usize, fails }
+        let cells = vec![POISON; (pages * page_rows) as usize];
+        Self { cells, page_rows: page_rows as usize, fails, histories: BTreeMap::new() }
     }
 
     /// Overwrites a page that belongs to nobody.
@@ -121,7 +145,11 @@ impl Model {
         self.sample(ticket, &states)
     }
 
-    fn sample(&self, ticket: &Ticket, states: &[u64]) -> Samples {
+    fn sample(&mut self, ticket: &Ticket, states: &[u64]) -> Samples {
+        for admission in &ticket.admissions {
+            let history = (admission.sequence, admission.epoch, admission.tokens.to_vec());
+            self.histories.insert(admission.slot, history);
+        }
         let mut samples = Samples { step: ticket.step.id, ..Samples::default() };
         for (&row, draw) in ticket.step.sampled.iter().zip(&ticket.draws) {
             let state = states[row as usize];
@@ -130,13 +158,28 @@ impl Model {
             if draw.capture {
                 samples.logits.extend(logits_of(state));
             }
+            let mut token = draw.sampling.filter(|_| finite).map(|_| token_of(state));
+            if let Some(token) = token.as_mut().filter(|_| draw.ruled) {
+                let (sequence, epoch, tokens) = self.histories.get_mut(&draw.slot).expect("it was admitted");
+                assert_eq!((*sequence, *epoch), (draw.sequence, draw.epoch));
+                *token = ruled_token_of(state, tokens);
+                tokens.push(*token);
+            }
+            let scored = token.or(draw.next).filter(|_| finite);
+            let score = scored.zip(draw.logprobs).map(|(token, count)| {
+                let (logprob, top) = score_of(state, token, count);
+                let first = samples.top.len() as u32;
+                samples.top.extend(top);
+                Score { token, logprob, rank: 1, first, count }
+            });
             samples.tokens.push(Token {
                 sequence: draw.sequence,
                 epoch: draw.epoch,
                 slot: draw.slot,
                 position: draw.position,
-                token: draw.sampling.filter(|_| finite).map(|_| token_of(state)),
-                finite,
+                token,
+                fault: (!finite).then_some(RowFault::NonFinite),
+                score,
                 logits,
             });
         }

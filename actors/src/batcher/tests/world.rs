@@ -3,7 +3,7 @@
 use super::model::{Model, Outcome, alone, mix};
 use crate::batcher::{Batcher, BatcherSpec, Finish, Refused, SequenceSpec, Update};
 use crate::feed::Feeder;
-use crate::ticket::{Samples, Ticket};
+use crate::ticket::{Samples, Score, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Numbers without a pattern, from a seed.
@@ -84,7 +84,7 @@ impl World {
         if !self.updates.is_empty() {
             self.seen.get_mut(&id).expect("it was submitted").cancelled = true;
         }
-        self.take_updates(&[]);
+        self.take_updates(&Samples::default());
         self.batcher.cancel(id, &mut self.updates);
         assert_eq!(self.updates, [], "a second cancel does nothing");
     }
@@ -131,7 +131,7 @@ impl World {
     pub(super) fn deliver(&mut self) -> bool {
         let Some(samples) = self.fed.pop_front() else { return false };
         self.batcher.absorb(&samples, &mut self.updates).expect("results come in order");
-        self.take_updates(&samples.logits);
+        self.take_updates(&samples);
         true
     }
 
@@ -196,21 +196,22 @@ impl World {
         self.batcher.order.iter().filter_map(|&slot| Some(self.batcher.running(slot)?.sequence.serial))
     }
 
-    fn take_updates(&mut self, logits: &[f32]) {
-        let row = |range: std::ops::Range<usize>| [logits[range.start], logits[range.end - 1]];
+    fn take_updates(&mut self, samples: &Samples) {
+        let row = |range: std::ops::Range<usize>| [samples.logits[range.start], samples.logits[range.end - 1]];
+        let told = |score: Score| (score.logprob, samples.top_of(&score).to_vec());
         for update in self.updates.drain(..) {
             let (Update::Prompt { id, .. } | Update::Token { id, .. } | Update::Finished { id, .. }) = update;
             let seen = self.seen.get_mut(&id).expect("updates are for submitted sequences");
             let outcome = &mut seen.outcome;
             assert_eq!(outcome.end, None, "sequence {id}: nothing follows the end");
             match update {
-                Update::Prompt { position, logits, .. } => {
+                Update::Prompt { position, logits, score, .. } => {
                     assert_eq!(position as usize, outcome.prompt.len());
-                    outcome.prompt.push(row(logits));
+                    outcome.prompt.push((logits.map(row), score.map(told)));
                 }
-                Update::Token { token, position, logits, .. } => {
+                Update::Token { token, position, logits, score, .. } => {
                     assert_eq!(position as usize, seen.spec.prompt.len() + outcome.tokens.len());
-                    outcome.tokens.push((token, logits.map(row)));
+                    outcome.tokens.push((token, (logits.map(row), score.map(told))));
                 }
                 Update::Finished { reason, .. } => outcome.end = Some(reason),
             }

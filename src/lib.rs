@@ -15,6 +15,6 @@ pub use actors::batcher::Capture;
 pub use actors::ticket::Sampling;
 pub use actors::trace;
 pub use checkpoint::{Checkpoint, LoadFormat};
-pub use engine::{Ended, Engine, EngineBuilder, EngineError, Generation, Output, Stream};
+pub use engine::{Ended, Engine, EngineBuilder, EngineError, Generation, NotYet, Output, Stream};
 pub use error::{Error, ExitCode};
 pub use json::JsonFault;

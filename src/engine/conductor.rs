@@ -12,6 +12,7 @@ use actors::lane::Down;
 use actors::port::{Bell, Slot};
 use actors::stage::Output;
 use crossbeam::channel::{Receiver, Sender};
+use std::sync::{Arc, OnceLock};
 
 /// Turns in a row before other signals get their chance.
 const TURNS: usize = 64;
@@ -45,8 +46,8 @@ pub(crate) struct Conductor {
     /// What is known since the last bulletin. Without a free one nothing more may become known.
     open: Option<Slot<Bulletin>>,
     next_turn: u64,
-    /// Why the engine failed.
-    failed: Option<String>,
+    /// Why the engine failed; whoever submits reads it too.
+    failed: Arc<OnceLock<String>>,
 }
 
 impl Conductor {
@@ -55,8 +56,9 @@ impl Conductor {
         orders: Receiver<Order>,
         bell: Bell,
         bulletins: Output<Bulletin>,
+        failed: Arc<OnceLock<String>>,
     ) -> Self {
-        Self { dispatcher: Some(dispatcher), orders, bell, bulletins, open: None, next_turn: 0, failed: None }
+        Self { dispatcher: Some(dispatcher), orders, bell, bulletins, open: None, next_turn: 0, failed }
     }
 
     /// The bulletin that this turn writes.
@@ -77,10 +79,10 @@ impl Conductor {
             let notices = &mut slot.notices;
             match dispatcher.turn(&mut |update, logits| notices.push(notice(update, logits))) {
                 Ok(turned) => moved |= turned,
-                Err(fault) => self.failed = Some(fault.to_string()),
+                Err(fault) => drop(self.failed.set(fault.to_string())),
             }
         }
-        if let (Some(why), Some(_)) = (&self.failed, &self.dispatcher) {
+        if let (Some(why), Some(_)) = (self.failed.get(), &self.dispatcher) {
             slot.notices.push(Notice::Failed { why: why.clone() });
             // The ports that close with it end the lanes.
             self.dispatcher = None;
@@ -116,7 +118,7 @@ impl Conductor {
     }
 
     fn reason(&self) -> String {
-        self.failed.clone().unwrap_or_else(|| "the engine was stopped".into())
+        self.failed.get().cloned().unwrap_or_else(|| "the engine was stopped".into())
     }
 
     /// Sends a bulletin that says something; keeps another one open.
@@ -182,7 +184,7 @@ impl Handler<Signal> for Conductor {
         match signal {
             Signal::Turn => {}
             Signal::Down(down) => {
-                self.failed.get_or_insert_with(|| format!("{}: {}", down.lane, down.fault));
+                self.failed.get_or_init(|| format!("{}: {}", down.lane, down.fault));
             }
             Signal::Stop => return self.stop(),
         }

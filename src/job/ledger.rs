@@ -322,3 +322,7 @@ fn may_begin_anew(opening: &Opening<'_>, contents: &Contents) -> Result<(), Refu
     let input = now.input.is_none() || contents.header.input != now.input;
     if input || !differences.is_empty() { Err(Refusal::OtherJob { output, differences, input }) } else { Ok(()) }
 }
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

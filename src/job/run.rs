@@ -60,7 +60,7 @@ impl Job {
         self
     }
 
-    /// Pauses when more than this share of at least 100 lines, or of all, are error records. Without it, when all are.
+    /// Pauses when more than this share of at least 100 lines, or of all, are error records. Without it, when all of at least 100 are and lines are left.
     pub fn max_error_rate(mut self, share: f64) -> Self {
         self.max_error_rate = Some(share);
         self

@@ -22,6 +22,8 @@ use tracing::info_span;
 const WAIT: Duration = Duration::from_millis(50);
 /// Lines with a record before a share of errors means something.
 const RATE_LINES_MIN: u64 = 100;
+/// Lines that are read before results are looked at again: lines that are no requests take no room.
+const LINES_A_TURN: usize = 64;
 /// Faults after which a request that ran alone is not tried again.
 const FAULTS_MAX: u32 = 2;
 
@@ -231,8 +233,13 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
     /// Commits everything; closes the job if nothing is left of it.
     fn finish(&mut self, pause: Option<Pause>) -> Result<Option<Pause>, Error> {
         let all = self.ended && self.next.is_none();
-        // An interrupt that came behind the last line interrupts nothing.
-        let pause = pause.filter(|pause| !all || *pause != Pause::Interrupted).or_else(|| self.too_many_errors(1));
+        let pause = match pause {
+            // Behind the last line there is nothing that these could hold up.
+            Some(Pause::Interrupted | Pause::AllErrors { .. }) | None if all => {
+                self.settings.max_error_rate.and_then(|_| self.too_many_errors(1))
+            }
+            other => other,
+        };
         match &pause {
             None => self.ledger.close().map_err(JobError::from)?,
             Some(_) => self.ledger.commit().map_err(JobError::from)?,
@@ -256,7 +263,10 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
     fn admit(&mut self) -> Result<(), Error> {
         // Enough for the next step's sequences to be waiting while those of this one run.
         let window = 2 * self.engine.plan().data().settings.max_num_seqs as usize;
-        while self.sequences() < window {
+        for _ in 0..LINES_A_TURN {
+            if self.sequences() >= window {
+                break;
+            }
             if self.next.is_none() {
                 self.next = self.read()?;
             }

@@ -23,4 +23,6 @@ pub use record::{Record, VERSION};
 pub use writer::{GroupPolicy, Writer};
 
 #[cfg(test)]
+pub(crate) mod memory;
+#[cfg(test)]
 mod tests;

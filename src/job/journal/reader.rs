@@ -252,10 +252,10 @@ fn tail(handle: &dyn Handle, file: &Path, range: (u64, u64), damage: Damage, rec
 
 /// The first place from `at` on where a mark is.
 fn find_mark(handle: &dyn Handle, at: u64, bytes: u64) -> std::io::Result<Option<u64>> {
-    let mut window = vec![0; BUFFER_BYTES];
+    let mut window = vec![0; (BUFFER_BYTES as u64).min(bytes.saturating_sub(at)) as usize];
     let mut at = at;
     while at + (MARK.len() as u64) <= bytes {
-        let there = (bytes - at).min(BUFFER_BYTES as u64) as usize;
+        let there = (bytes - at).min(window.len() as u64) as usize;
         read_all_at(handle, &mut window[..there], at)?;
         if let Some(found) = window[..there].windows(MARK.len()).position(|bytes| bytes == MARK) {
             return Ok(Some(at + found as u64));

@@ -17,7 +17,8 @@ pub use actors::ticket::Sampling;
 pub use actors::trace;
 pub use checkpoint::{Checkpoint, LoadFormat};
 pub use engine::{
-    Ended, Engine, EngineBuilder, EngineError, Generation, Output, PromptRow, StopReason, Stream, Token, TokenLogprob,
+    Ended, Engine, EngineBuilder, EngineError, Generation, NotYet, Output, PromptRow, StopReason, Stream, Token,
+    TokenLogprob,
 };
 pub use error::{Error, ExitCode};
 pub use json::JsonFault;

@@ -125,6 +125,10 @@ fn folders_and_files_that_are_not_there() {
 fn run(name: &str, job: &str, arguments: &[&str]) -> (Vec<Value>, String) {
     let (input, output) = (scratch(&format!("{name}.jsonl")), scratch(&format!("{name}.out.jsonl")));
     std::fs::write(&input, job).expect("room for a small file");
+    // What an earlier version of this test left is another job's.
+    for left in [output.clone(), output.with_extension("jsonl.journal")] {
+        drop(std::fs::remove_file(left));
+    }
     let paths = [input.to_str().expect("ASCII"), "-o", output.to_str().expect("ASCII")];
     let done = millstream(&[&["run"][..], &paths, arguments].concat());
     let said = String::from_utf8_lossy(&done.stderr).into_owned();

@@ -2,7 +2,7 @@
 
 use graph::plan::Bounds;
 use millstream::checkpoint::{Checkpoint, LoadFormat};
-use millstream::job::{LineParser, ResultLine, Usage, choice, generations};
+use millstream::job::{LineParser, ResultLine, Telling, Usage, generations};
 use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, LogitRules, Output, Sampling, StopReason};
 use millstream::{Stream, TokenLogprob};
 use std::path::PathBuf;
@@ -331,7 +331,7 @@ fn run_line(engine: &Engine, line: &str) -> Result<serde_json::Value, String> {
     let generations = generations(engine, &request, &prompt, 0).map_err(|error| error.to_string())?;
     let streams: Vec<_> = generations.into_iter().map(|generation| engine.submit(generation)).collect();
     let choices: Result<Vec<_>, String> =
-        streams.into_iter().zip(0..).map(|(s, index)| choice(engine, index, s)).collect();
+        streams.into_iter().zip(0..).map(|(stream, index)| choice(engine, index, stream)).collect();
     let (choices, usage) = (choices?, Usage::new(0, 0));
     let mut out = vec![];
     let line = ResultLine { line: 1, custom_id: "a", model: "m", created: 0, choices: &choices, usage };
@@ -418,4 +418,13 @@ fn bad_words_are_not_written_at_the_start_nor_behind_a_space() {
     let spared = run_line(&engine, &line).expect("a good line");
     let spared = spared[0]["text"].as_str().expect("a text");
     assert!(!spared.starts_with(&format!(" {word}")) && !spared.starts_with(word), "{word:?} in {spared:?}");
+}
+
+/// One continuation to its end.
+fn choice(engine: &Engine, index: u32, stream: millstream::Stream<'_>) -> Result<millstream::job::Choice, String> {
+    let mut telling = Telling::default();
+    for output in stream {
+        telling.take(output)?;
+    }
+    telling.choice(engine, index)
 }

@@ -125,8 +125,7 @@ fn a_traced_command_writes_its_file_and_another_reads_it() {
     let path = |name: &str| dir.join(name).to_str().expect("a path of ASCII").to_owned();
     let root = env!("CARGO_MANIFEST_DIR");
     let main = |words: &[&str]| millstream::cli::main(["millstream"].iter().chain(words).map(Into::into));
-    let (job, out, trace, bad) =
-        (format!("{root}/tests/trace.rs"), path("out.jsonl"), path("t.json"), path("bad.json"));
+    let (job, out, trace, bad) = (format!("{root}/LICENSE-MIT"), path("out.jsonl"), path("t.json"), path("bad.json"));
 
     // Every line of this file is a bad line of a job: the run ends well, and nothing acts.
     assert_eq!(main(&["run", &job, "-o", &out, "--trace", &trace]), 0);

@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod dummy;
 mod error;
+mod fingerprint;
 mod folder;
 mod generation;
 mod header;

@@ -103,6 +103,10 @@ fn min_p(text: &str) -> Result<f32, String> {
     number(text, "from 0 to 1", |p| (0.0..=1.0).contains(&p))
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "allowed: from 0 to 1".into())
+}
+
 /// A dtype, or what the checkpoint says.
 #[derive(Clone, Copy, Debug)]
 struct Auto(Option<DType>);
@@ -195,11 +199,17 @@ fn level(text: &str) -> Result<Level, String> {
 
 #[derive(Args, Debug)]
 pub(super) struct Run {
-    /// The job: a JSONL file.
+    /// The job: a JSONL file, or - for standard input.
     pub(super) job: PathBuf,
-    /// Where results go.
+    /// Where results go. What is done is kept in FILE.journal.
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: PathBuf,
+    /// Go on with a job that was paused or killed.
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// Pause when more than this share of the lines are error records.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(super) max_error_rate: Option<f64>,
     /// Refuse the job before it starts if any line is bad.
     #[arg(long)]
     pub(super) strict: bool,

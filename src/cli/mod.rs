@@ -9,6 +9,7 @@ mod run;
 mod trace;
 
 use crate::error::{Error, ExitCode, read_exit_code};
+use crate::job::Pause;
 use actors::trace::ChromeFault;
 use args::{Cli, Command};
 use clap::Parser;
@@ -64,12 +65,14 @@ pub enum Failure {
     #[error("{0}")]
     Check(String),
     /// Work remains.
-    #[error("{done} of {total} lines are done; the rest was not begun")]
+    #[error("paused: {pause}. {done}{} lines are done; the same command with --resume goes on", .total.map(|total| format!(" of {total}")).unwrap_or_default())]
     Paused {
-        /// Lines with a result.
+        /// Lines with a record.
         done: u64,
         /// Lines of the job.
-        total: u64,
+        total: Option<u64>,
+        /// Why.
+        pause: Pause,
     },
 }
 

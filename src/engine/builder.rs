@@ -38,20 +38,20 @@ const CANCELS: usize = 4096;
 /// How an engine is to be built; see [`Engine::builder`].
 #[derive(Clone)]
 pub struct EngineBuilder {
-    checkpoint: Checkpoint,
-    dummy_weights: bool,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) dummy_weights: bool,
     devices: Option<Vec<String>>,
-    tensor: u32,
+    pub(super) tensor: u32,
     pipeline: u32,
     layer_partition: Option<Vec<u32>>,
     bounds: Bounds,
-    dtype: Option<DType>,
-    cache_dtype: Option<DType>,
+    pub(super) dtype: Option<DType>,
+    pub(super) cache_dtype: Option<DType>,
     threads: Option<usize>,
     capture: bool,
     prefix_caching: bool,
     pin: bool,
-    isa: Isa,
+    pub(super) isa: Isa,
     trace: Option<Trace>,
 }
 
@@ -365,6 +365,8 @@ pub(super) struct Control {
     pub(super) cancels: Sender<u64>,
     pub(super) bell: Bell,
     pub(super) thread: Option<std::thread::JoinHandle<()>>,
+    /// Why the engine failed, once it has.
+    pub(super) fault: Arc<OnceLock<String>>,
 }
 
 impl Control {
@@ -385,10 +387,13 @@ impl Control {
             }
         }));
         let own = bell.clone();
+        let fault: Arc<OnceLock<String>> = Arc::default();
+        let failed = fault.clone();
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             let system = actix::System::new();
             system.block_on(async {
-                let addr = Conductor::new(dispatcher, (receiver, cancelled), own, bulletins, supervision).start();
+                let addr =
+                    Conductor::new(dispatcher, (receiver, cancelled), own, bulletins, (supervision, failed)).start();
                 let _ = target.set(addr.clone());
                 let _ = hand.send(addr);
             });
@@ -397,7 +402,7 @@ impl Control {
             }
         })?;
         let addr = taken.recv().map_err(|_| EngineError::Ended(None))?;
-        Ok(Self { addr, orders, cancels, bell, thread: Some(thread) })
+        Ok(Self { addr, orders, cancels, bell, thread: Some(thread), fault })
     }
 }
 

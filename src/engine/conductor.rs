@@ -14,6 +14,7 @@ use actors::port::{Bell, Slot};
 use actors::stage::Output;
 use actors::ticket::{Samples, Score};
 use crossbeam::channel::{Receiver, Sender};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Turns in a row before other signals get their chance.
@@ -52,8 +53,8 @@ pub(crate) struct Conductor {
     downs: Receiver<Down>,
     supervisor: Supervisor,
     since: Instant,
-    /// Why the engine failed.
-    failed: Option<String>,
+    /// Why the engine failed; whoever submits reads it too.
+    failed: Arc<OnceLock<String>>,
 }
 
 impl Conductor {
@@ -62,7 +63,7 @@ impl Conductor {
         (orders, cancels): (Receiver<Order>, Receiver<u64>),
         bell: Bell,
         bulletins: Output<Bulletin>,
-        (downs, supervisor): (Receiver<Down>, Supervisor),
+        ((downs, supervisor), failed): ((Receiver<Down>, Supervisor), Arc<OnceLock<String>>),
     ) -> Self {
         let dispatcher = Some(dispatcher);
         Self {
@@ -76,7 +77,7 @@ impl Conductor {
             downs,
             supervisor,
             since: Instant::now(),
-            failed: None,
+            failed,
         }
     }
 
@@ -84,7 +85,7 @@ impl Conductor {
     fn supervise(&mut self) {
         while let Ok(down) = self.downs.try_recv() {
             if let Err(why) = self.supervisor.on_down(&down, self.since.elapsed()) {
-                self.failed.get_or_insert(why);
+                self.failed.get_or_init(|| why);
             }
         }
     }
@@ -109,10 +110,10 @@ impl Conductor {
             let notices = &mut slot.notices;
             match dispatcher.turn(&mut |update, samples| notices.push(notice(update, samples))) {
                 Ok(turned) => moved |= turned,
-                Err(fault) => self.failed = Some(fault.to_string()),
+                Err(fault) => drop(self.failed.set(fault.to_string())),
             }
         }
-        if let (Some(why), Some(_)) = (&self.failed, &self.dispatcher) {
+        if let (Some(why), Some(_)) = (self.failed.get(), &self.dispatcher) {
             slot.notices.push(Notice::Failed { why: why.clone() });
             // The ports that close with it end the lanes.
             self.dispatcher = None;
@@ -160,7 +161,7 @@ impl Conductor {
     }
 
     fn reason(&self) -> String {
-        self.failed.clone().unwrap_or_else(|| "the engine was stopped".into())
+        self.failed.get().cloned().unwrap_or_else(|| "the engine was stopped".into())
     }
 
     /// Sends a bulletin that says something; keeps another one open.

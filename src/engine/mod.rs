@@ -5,6 +5,7 @@ mod conductor;
 mod detokenizer;
 mod devices;
 mod error;
+mod fingerprint;
 mod supervision;
 
 pub use builder::EngineBuilder;
@@ -18,11 +19,12 @@ use actors::ticket::Sampling;
 use actors::trace::{Recording, Trace};
 use builder::Running;
 use conductor::{Order, Signal};
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use detokenizer::Listener;
 use graph::plan::Plan;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A sequence to be continued.
 #[derive(Clone, PartialEq, Debug)]
@@ -155,6 +157,26 @@ pub struct Stream<'e> {
     over: bool,
 }
 
+/// Nothing was told in the time given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotYet;
+
+impl Stream<'_> {
+    /// The next output if it comes within `wait`, else [`NotYet`]; `None` behind the end.
+    pub fn next_within(&mut self, wait: Duration) -> Result<Option<Output>, NotYet> {
+        if self.over {
+            return Ok(None);
+        }
+        let output = match self.outputs.recv_timeout(wait) {
+            Ok(output) => output,
+            Err(RecvTimeoutError::Timeout) => return Err(NotYet),
+            Err(RecvTimeoutError::Disconnected) => self.engine.ended(),
+        };
+        self.over = matches!(output, Output::Ended(_));
+        Ok(Some(output))
+    }
+}
+
 impl Iterator for Stream<'_> {
     type Item = Output;
 
@@ -163,8 +185,7 @@ impl Iterator for Stream<'_> {
         if self.over {
             return None;
         }
-        let output =
-            self.outputs.recv().unwrap_or_else(|_| Output::Ended(Ended::Failed("the engine has ended".into())));
+        let output = self.outputs.recv().unwrap_or_else(|_| self.engine.ended());
         self.over = matches!(output, Output::Ended(_));
         Some(output)
     }
@@ -235,6 +256,17 @@ impl Engine {
     /// Everything recorded since the last call.
     pub fn recording(&self) -> Recording {
         self.trace.collect()
+    }
+
+    /// What ended the engine, once something has: every generation fails then, whatever it asked for.
+    pub fn fault(&self) -> Option<&str> {
+        self.running.0.fault.get().map(String::as_str)
+    }
+
+    /// What a stream hears whose other end is gone, which only happens when the engine is.
+    fn ended(&self) -> Output {
+        let why = self.running.0.fault.get_or_init(|| "the engine has ended".into());
+        Output::Ended(Ended::Failed(why.clone()))
     }
 
     /// Begins a generation. Waits where too many are waiting already.

@@ -1,22 +1,34 @@
-//! Jobs: a line in, a request; a result, a line out.
+//! Jobs: a line in, a request; a result, a line out; a journal between them, so that nothing that is done is done again.
 
 mod fields;
+pub mod journal;
+mod ledger;
 mod line;
+mod output;
+mod pending;
 mod reader;
 mod request;
 mod result;
+mod resume;
 mod rules;
+mod run;
+mod runner;
 mod sampling;
 mod scan;
 
+pub use ledger::{Begun, Ledger, Opening, Tally};
 pub use line::{LineError, LineParser, Refused};
+pub use output::{Edited, Mended, rebuild};
 pub use reader::{LINE_BYTES_MAX, LineReader, RawLine};
 pub use request::{Prompt, Request, RuleFields, SamplingFields, StopFields};
 pub use result::{
     Choice, ErrorLine, FinishReason, Logprobs, PromptLogprob, PromptLogprobs, ResultLine, TopLogprobs, Usage,
 };
-pub use sampling::{MAX_TOKENS, SamplingError, choice, generations};
-pub use scan::{DuplicateId, JobError, Scan, scan};
+pub use resume::{InputChange, Refusal, Resume};
+pub use run::{Job, OpenJob};
+pub use runner::{Interrupt, Pause, Progress, Summary, Unwatched};
+pub use sampling::{MAX_TOKENS, SamplingError, Telling, generations};
+pub use scan::{DuplicateId, JobError, Scan, Survey, scan, survey};
 
 /// The request of a line as it was read from the file.
 pub fn line_request(parser: &mut LineParser, line: &RawLine<'_>) -> Result<Request, Refused> {

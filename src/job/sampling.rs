@@ -5,7 +5,7 @@
 
 use super::request::Request;
 use super::result::{Choice, FinishReason, Logprobs, PromptLogprob, PromptLogprobs, TopLogprobs};
-use crate::engine::{Ended, Engine, Generation, Output, StopReason, Stream, TokenLogprob};
+use crate::engine::{Ended, Engine, Generation, Output, StopReason, TokenLogprob};
 use crate::text::{TextStream, Tokenizer, TokenizerError};
 use actors::sampler::LogitRules;
 use actors::ticket::Sampling;
@@ -137,37 +137,65 @@ fn name_key(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Waits for the end of one continuation.
-///
-/// # Errors
-/// Why there is none, in words.
-pub fn choice(engine: &Engine, index: u32, stream: Stream<'_>) -> Result<Choice, String> {
-    let tokenizer = engine.tokenizer();
-    let (mut token_ids, mut spoken, mut told, mut prompt) = (vec![], String::new(), vec![], vec![]);
-    let (mut finish_reason, mut stop_reason) = (FinishReason::Error, None);
-    for output in stream {
+/// What was told of one continuation so far.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Telling {
+    token_ids: Vec<u32>,
+    text: String,
+    told: Vec<TokenLogprob>,
+    prompt: Vec<TokenLogprob>,
+    finish_reason: Option<FinishReason>,
+    stop_reason: Option<StopReason>,
+}
+
+impl Telling {
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.finish_reason.is_some()
+    }
+
+    /// Takes in what a stream told.
+    ///
+    /// # Errors
+    /// Why there will be no continuation, in words.
+    pub fn take(&mut self, output: Output) -> Result<(), String> {
         match output {
-            Output::Prompt(row) => prompt.extend(row.logprob),
+            Output::Prompt(row) => self.prompt.extend(row.logprob),
             Output::Token(token) => {
-                token_ids.push(token.token);
-                spoken.push_str(&token.text);
-                told.extend(token.logprob);
+                self.token_ids.push(token.token);
+                self.text.push_str(&token.text);
+                self.told.extend(token.logprob);
             }
             Output::Ended(Ended::Stop { reason }) => {
-                finish_reason = FinishReason::Stop;
+                self.finish_reason = Some(FinishReason::Stop);
                 // The model's own end is no reason of the request's.
-                stop_reason = Some(reason).filter(|reason| !matches!(reason, StopReason::EndToken(_)));
+                self.stop_reason = Some(reason).filter(|reason| !matches!(reason, StopReason::EndToken(_)));
             }
-            Output::Ended(Ended::Length) => finish_reason = FinishReason::Length,
-            Output::Ended(Ended::Cancelled) => finish_reason = FinishReason::Abort,
+            Output::Ended(Ended::Length) => self.finish_reason = Some(FinishReason::Length),
+            Output::Ended(Ended::Cancelled) => self.finish_reason = Some(FinishReason::Abort),
             Output::Ended(Ended::Failed(why)) => return Err(why),
         }
+        Ok(())
     }
-    let logprobs = (!told.is_empty()).then(|| logprobs(tokenizer, &told, &spoken)).transpose();
-    let prompt_logprobs = (!prompt.is_empty()).then(|| prompt_logprobs(tokenizer, &prompt));
-    let text = tokenizer.map(|_| spoken);
-    let logprobs = logprobs.map_err(|error| error.to_string())?;
-    Ok(Choice { index, text, token_ids, finish_reason, stop_reason, logprobs, prompt_logprobs })
+
+    /// The continuation as results have it.
+    ///
+    /// # Errors
+    /// A token that cannot be spelled, in words.
+    pub fn choice(&self, engine: &Engine, index: u32) -> Result<Choice, String> {
+        let tokenizer = engine.tokenizer();
+        let told = |error: TokenizerError| error.to_string();
+        let logprobs = (!self.told.is_empty()).then(|| logprobs(tokenizer, &self.told, &self.text)).transpose();
+        Ok(Choice {
+            index,
+            text: tokenizer.map(|_| self.text.clone()),
+            token_ids: self.token_ids.clone(),
+            finish_reason: self.finish_reason.unwrap_or(FinishReason::Error),
+            stop_reason: self.stop_reason.clone(),
+            logprobs: logprobs.map_err(told)?,
+            prompt_logprobs: (!self.prompt.is_empty()).then(|| prompt_logprobs(tokenizer, &self.prompt)),
+        })
+    }
 }
 
 /// The text of one token by itself.

@@ -2,8 +2,10 @@
 //!
 //! Eight bytes a line are held, not the names; only where two hashes are equal is the file read again.
 
+use super::journal::{InputFingerprint, JournalError};
 use super::line::{LineError, LineParser, good_id};
 use super::reader::LineReader;
+use super::resume::Refusal;
 use crate::error::{ExitCode, Shown, read_exit_code};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -11,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Faults of a job that are listed; the others are counted.
@@ -59,6 +61,12 @@ pub enum JobError {
         /// How many there are.
         count: u64,
     },
+    /// Of its journal or its output.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// What is there already is not of this job.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 impl JobError {
@@ -67,6 +75,8 @@ impl JobError {
         match self {
             JobError::Io { source, .. } => read_exit_code(source),
             JobError::DuplicateIds { .. } | JobError::BadLines { .. } => ExitCode::Data,
+            JobError::Journal(error) => error.exit_code(),
+            JobError::Refused(refusal) => refusal.exit_code(),
         }
     }
 }
@@ -120,14 +130,31 @@ pub struct Scan {
     pub bytes: u64,
 }
 
+/// All that the first pass found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Survey {
+    /// How long the job is.
+    pub scan: Scan,
+    /// What tells this input from another.
+    pub fingerprint: InputFingerprint,
+    /// Four bytes of the hash of each line that is not blank: they name the line that changed.
+    pub line_hashes: Vec<u32>,
+}
+
 /// Reads all of a job once. With `strict` every line must be a request of that parser's model.
-pub fn scan(file: &Path, mut strict: Option<&mut LineParser>) -> Result<Scan, JobError> {
+pub fn scan(file: &Path, strict: Option<&mut LineParser>) -> Result<Scan, JobError> {
+    Ok(survey(file, strict)?.scan)
+}
+
+/// As [`scan`], with what a later run compares.
+pub fn survey(file: &Path, mut strict: Option<&mut LineParser>) -> Result<Survey, JobError> {
     let mut found = Scan::default();
-    let mut hashes: Vec<u64> = Vec::new();
+    let (mut hashes, mut line_hashes): (Vec<u64>, Vec<u32>) = (Vec::new(), Vec::new());
     let (mut bad, mut bad_count) = (Vec::new(), 0);
-    each_line(file, |line, text| {
+    let (bytes, content) = each_line(file, |line, text| {
         found.lines += 1;
         found.bytes = line.offset + line.bytes;
+        line_hashes.push(line_hash(&line));
         if let Some(id) = text.and_then(id_of) {
             hashes.push(hash(&id));
         }
@@ -148,7 +175,18 @@ pub fn scan(file: &Path, mut strict: Option<&mut LineParser>) -> Result<Scan, Jo
     if !twice.is_empty() {
         duplicates(file, &twice)?;
     }
-    Ok(found)
+    let fingerprint = InputFingerprint { bytes, lines: found.lines, blake3: content.to_hex().to_string() };
+    Ok(Survey { scan: found, fingerprint, line_hashes })
+}
+
+/// Four bytes of the hash of a line; of its length where it was passed over.
+fn line_hash(line: &super::RawLine<'_>) -> u32 {
+    let hash = match line.text {
+        Some(text) => blake3::hash(text),
+        None => blake3::hash(&line.bytes.to_le_bytes()),
+    };
+    let [first, second, third, fourth, ..] = *hash.as_bytes();
+    u32::from_le_bytes([first, second, third, fourth])
 }
 
 /// Reads the file again for the names behind equal hashes.
@@ -169,14 +207,34 @@ fn duplicates(file: &Path, twice: &HashSet<u64>) -> Result<(), JobError> {
     if count == 0 { Ok(()) } else { Err(JobError::DuplicateIds { file: file.into(), first, count }) }
 }
 
-/// Calls `act` for each line of the file.
-fn each_line(file: &Path, mut act: impl FnMut(super::RawLine<'_>, Option<&[u8]>)) -> Result<(), JobError> {
+/// Calls `act` for each line of the file; returns its length and the hash of all of it.
+fn each_line(
+    file: &Path,
+    mut act: impl FnMut(super::RawLine<'_>, Option<&[u8]>),
+) -> Result<(u64, blake3::Hash), JobError> {
     let failed = |source| JobError::Io { file: file.into(), source };
-    let mut reader = LineReader::new(BufReader::with_capacity(1 << 16, File::open(file).map_err(failed)?));
+    let mut hashing = Hashing { source: File::open(file).map_err(failed)?, bytes: 0, hasher: blake3::Hasher::new() };
+    let mut reader = LineReader::new(BufReader::with_capacity(1 << 16, &mut hashing));
     while let Some(line) = reader.next_line().map_err(failed)? {
         act(line, line.text);
     }
-    Ok(())
+    Ok((hashing.bytes, hashing.hasher.finalize()))
+}
+
+/// Hashes what is read through it.
+struct Hashing {
+    source: File,
+    bytes: u64,
+    hasher: blake3::Hasher,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.source.read(into)?;
+        self.hasher.update(&into[..read]);
+        self.bytes += read as u64;
+        Ok(read)
+    }
 }
 
 /// The name of a line, if it has a good one; the rest is only skimmed.
@@ -190,7 +248,8 @@ fn id_of(text: &[u8]) -> Option<Cow<'_, str>> {
     good_id(&custom_id).then_some(custom_id)
 }
 
-fn hash(id: &str) -> u64 {
+/// What stands for a name where only equality matters.
+pub(super) fn hash(id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     id.hash(&mut hasher);
     hasher.finish()

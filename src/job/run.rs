@@ -1,0 +1,214 @@
+//! A job as its user names it: files and settings; opened before the weights are read, run when the engine is there.
+
+use super::journal::{Disk, Files, Header, Places};
+use super::ledger::{Begun, Ledger, Opening};
+use super::line::LineParser;
+use super::reader::LineReader;
+use super::resume::Refusal;
+use super::runner::{Interrupt, Progress, Runner, Settings, Summary};
+use super::sampling::MAX_TOKENS;
+use super::scan::{JobError, survey};
+use crate::engine::{Engine, EngineBuilder};
+use crate::error::Error;
+use std::fs::File;
+use std::io::{BufRead, BufReader, stdin};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Lines from which on the memory of their index is said.
+const INDEX_LINES_SAID: u64 = 1_000_000;
+/// Bytes a line that are held at most: while the input is read 12 for its hashes, then 8 for its place in the journal, and the
+/// copies while a list grows.
+const INDEX_BYTES_A_LINE: u64 = 24;
+
+/// A job: requests of one JSONL file, results to another.
+#[derive(Clone, Debug)]
+pub struct Job {
+    input: PathBuf,
+    places: Places,
+    seed: u64,
+    resume: bool,
+    strict: bool,
+    max_error_rate: Option<f64>,
+    files: Arc<dyn Files>,
+}
+
+impl Job {
+    /// The job of `input`, a JSONL file or `-` for standard input, whose results go to `output`. Its journal is `output.journal`.
+    pub fn new(input: impl Into<PathBuf>, output: impl AsRef<Path>) -> Self {
+        let places = Places::of(output.as_ref());
+        let (input, files) = (input.into(), Arc::new(Disk));
+        Self { input, places, seed: 0, resume: false, strict: false, max_error_rate: None, files }
+    }
+
+    /// Seed of requests that have none of their own.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Goes on where the journal ends; begins where there is none.
+    pub fn resume(mut self) -> Self {
+        self.resume = true;
+        self
+    }
+
+    /// Refuses the job before it starts if any line is bad.
+    pub fn strict(mut self) -> Self {
+        self.strict = true;
+        self
+    }
+
+    /// Pauses when more than this share of at least 100 lines, or of all, are error records. Without it, when all of at least 100 are and lines are left.
+    pub fn max_error_rate(mut self, share: f64) -> Self {
+        self.max_error_rate = Some(share);
+        self
+    }
+
+    /// Lies in these files instead of those of the machine; the input is read from the machine's.
+    pub fn files(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// Reads the input once and takes the job's files, for a run on the engine that `builder` builds. No weight is read but what
+    /// the fingerprint takes.
+    ///
+    /// # Errors
+    /// A bad input, settings or a model that are not those the job was begun with, files of another job, another process on it.
+    pub fn open(&self, builder: &EngineBuilder) -> Result<OpenJob, Error> {
+        let vocabulary = builder.architecture()?.model.vocabulary();
+        let mut parser = LineParser::new(vocabulary);
+        let piped = is_pipe(&self.input)?;
+        let refused = |refusal: Refusal| Err(JobError::from(refusal).into());
+        if piped && self.resume {
+            return refused(Refusal::Pipe { input: self.input.clone() });
+        }
+        if piped && self.strict {
+            return refused(Refusal::StrictPipe { input: self.input.clone() });
+        }
+        let found = if piped { None } else { Some(survey(&self.input, self.strict.then_some(&mut parser))?) };
+        let mut parameters = builder.fingerprint()?;
+        parameters.insert("seed".into(), self.seed.into());
+        parameters.insert("max_tokens".into(), MAX_TOKENS.into());
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (fingerprint, hashes, total) = match found {
+            Some(found) => (Some(found.fingerprint), found.line_hashes, Some(found.scan.lines)),
+            None => (None, vec![], None),
+        };
+        let (ledger, begun) = Ledger::open(Opening {
+            files: self.files.clone(),
+            places: self.places.clone(),
+            header: Header { created, input: fingerprint, parameters },
+            line_hashes: &hashes,
+            input: &self.input,
+            resume: self.resume,
+        })?;
+        let settings =
+            Settings { input: self.input.clone(), seed: self.seed, max_error_rate: self.max_error_rate, total };
+        Ok(OpenJob { settings, ledger, begun, parser, asked: self.resume })
+    }
+}
+
+/// Whether an input can be read only once.
+fn is_pipe(input: &Path) -> Result<bool, JobError> {
+    if input == Path::new("-") {
+        return Ok(true);
+    }
+    let there = std::fs::metadata(input).map_err(|source| JobError::Io { file: input.into(), source })?;
+    Ok(!there.is_file() && !there.is_dir())
+}
+
+/// A job whose files this process holds.
+#[derive(Debug)]
+pub struct OpenJob {
+    settings: Settings,
+    ledger: Ledger,
+    begun: Begun,
+    parser: LineParser,
+    asked: bool,
+}
+
+impl OpenJob {
+    /// How it was begun.
+    pub fn begun(&self) -> &Begun {
+        &self.begun
+    }
+
+    /// What has its record already, where nothing is left to do.
+    pub fn finished(&self) -> Option<super::ledger::Tally> {
+        matches!(self.begun, Begun::Finished(_)).then(|| self.ledger.tally())
+    }
+
+    /// Gives the job back without running it.
+    pub fn release(self) {
+        self.ledger.release();
+    }
+
+    /// What a person should hear before it runs.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = vec![];
+        let input = self.settings.input.display();
+        match self.settings.total {
+            Some(0) => notes.push(format!("{input} has no lines")),
+            Some(lines) if lines >= INDEX_LINES_SAID => {
+                let bytes = (lines * INDEX_BYTES_A_LINE) >> 20;
+                notes.push(format!(
+                    "{lines} lines: their index takes at most {bytes} MiB ({INDEX_BYTES_A_LINE} bytes a line)"
+                ));
+            }
+            Some(_) | None => {}
+        }
+        match &self.begun {
+            Begun::New if self.asked => notes.push("there is no journal to go on with: the job begins".into()),
+            Begun::New => {}
+            Begun::Anew => notes.push("the same job has been here: it begins anew".into()),
+            Begun::Resumed(resume, mended) => {
+                notes.push(format!(
+                    "{} lines are done, {} that were in flight run again",
+                    resume.done, resume.in_flight
+                ));
+                if resume.torn_bytes > 0 {
+                    notes.push(format!(
+                        "{} bytes at the end of the journal were not whole and were cut",
+                        resume.torn_bytes
+                    ));
+                }
+                if let Some(left) = &resume.left {
+                    notes.push(format!("taken over from {left}, which ended without a word"));
+                }
+                notes.extend(mended.notes());
+            }
+            Begun::Finished(mended) => notes.extend(mended.notes()),
+        }
+        notes
+    }
+
+    /// Runs what is left of it, on the engine of the builder it was opened with.
+    ///
+    /// # Errors
+    /// What the system refused: what was committed stays so, and the job can be resumed.
+    pub fn run(
+        mut self,
+        engine: &Engine,
+        interrupt: &Interrupt,
+        progress: &mut dyn Progress,
+    ) -> Result<Summary, Error> {
+        if let Some(tally) = self.finished() {
+            self.release();
+            return Ok(Summary { tally, total: Some(tally.done), tokens: 0, seconds: 0.0, pause: None });
+        }
+        let input = &self.settings.input;
+        let source: Box<dyn BufRead> = if input == Path::new("-") {
+            Box::new(BufReader::new(stdin()))
+        } else {
+            let failed = |source| JobError::Io { file: input.clone(), source };
+            Box::new(BufReader::with_capacity(1 << 16, File::open(input).map_err(failed)?))
+        };
+        let lines = LineReader::new(source);
+        let done = Runner::new(self.settings, engine, &mut self.ledger, lines, self.parser).run(interrupt, progress);
+        self.ledger.release();
+        done
+    }
+}

@@ -197,7 +197,7 @@ fn a_killed_job_goes_on_and_ends_byte_for_byte_the_same() {
         let open = place.job().resume().open(&builder()).unwrap();
         match open.begun() {
             Begun::Resumed(resume, _) => assert_eq!(resume.done, done),
-            other => panic!("{other:?}"),
+            begun @ (Begun::New | Begun::Anew | Begun::Finished(_)) => panic!("{begun:?}"),
         }
         let summary = open.run(&ENGINE, &Interrupt::default(), &mut Unwatched).unwrap();
         assert_eq!((summary.tally.done, summary.tokens), (12, 3 * (12 - done)));

@@ -5,7 +5,6 @@ use crate::job::journal::memory::{Failure, Memory};
 use crate::job::journal::{Disk, InputFingerprint};
 use crate::job::output::{Edited, rebuild};
 use serde_json::Map;
-use std::path::PathBuf;
 
 /// Items of the job.
 const ITEMS: u64 = 12;
@@ -131,7 +130,7 @@ fn mended(output: &[u8]) -> Mended {
     assert_eq!(memory.bytes(&places().output).as_deref(), Some(calm().as_slice()));
     match begun {
         Begun::Finished(mended) => mended,
-        other => panic!("{other:?}"),
+        begun @ (Begun::New | Begun::Anew | Begun::Resumed(..)) => panic!("{begun:?}"),
     }
 }
 
@@ -184,7 +183,7 @@ fn a_second_result_is_dropped_if_it_is_the_same_and_an_error_if_not() {
 
 #[test]
 fn j60_a_note_that_was_left_without_a_lock_is_taken_over() {
-    let dir = PathBuf::from(std::env::temp_dir()).join(format!("millstream-ledger-{}", std::process::id()));
+    let dir = std::env::temp_dir().join(format!("millstream-ledger-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let places = Places::of(&dir.join("out.jsonl"));
     std::fs::write(&places.note, r#"{"pid": 7, "host": "elsewhere", "boot": "another", "since": 0}"#).unwrap();

@@ -18,8 +18,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Lines from which on the memory of their index is said.
 const INDEX_LINES_SAID: u64 = 1_000_000;
-/// Bytes a line that are held at most: while the input is read 12 for its hashes, then 8 for its place in the journal, and the
-/// copies while a list grows.
+/// Bytes a line that are held at most: while the input is read 12 for its hashes, then 8 for its place in the journal; the rest
+/// is what the journal's first records take while they are written.
 const INDEX_BYTES_A_LINE: u64 = 24;
 
 /// A job: requests of one JSONL file, results to another.

@@ -72,7 +72,7 @@ fn written(items: u64, group: u64) -> (Vec<u8>, Vec<u64>) {
 
 #[test]
 fn a_journal_cut_at_any_byte_of_its_last_64_kib_keeps_every_whole_result() {
-    let (bytes, ends) = written(256, 16);
+    let (bytes, ends) = written(272, 16);
     assert!(bytes.len() > 65 << 10, "{}", bytes.len());
     let memory = Memory::default();
     for cut in bytes.len() - (64 << 10)..=bytes.len() {

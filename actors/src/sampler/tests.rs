@@ -188,3 +188,11 @@ fn a_row_that_is_not_finite_fails_alone_and_padding_does_not_count() {
     assert_eq!(fault.to_string(), "step 4: 8 logits arrived, 3 sampled rows of 3 were asked for");
     assert!(Sampler::new(SamplerSpec { allowed: 4, ..spec }).is_err());
 }
+
+/// The plan counts these bytes for each sampled row and each sequence of a step; it cannot see the types.
+#[test]
+fn buffers_are_as_large_as_the_plan_says() {
+    use crate::ticket::Admission;
+    assert_eq!((size_of::<Draw>(), size_of::<Token>(), size_of::<Admission>()), (88, 64, 48));
+    assert_eq!(size_of::<(u32, f32)>() as u32 * LOGPROBS_MAX, 160);
+}

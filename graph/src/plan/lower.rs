@@ -213,11 +213,12 @@ fn carries_bytes(carries: &Carries, plan: &RawPlan) -> u64 {
         (u64::from(s.max_num_batched_tokens), u64::from(s.sampled_rows_max), u64::from(s.max_num_seqs));
     let f32_bytes = DType::F32.bytes() as u64;
     match carries {
-        // A feed and, of each sequence, a span and its page table; a draw each sampled row.
+        // A feed and, of each sequence, a span, an admission and its page table; a draw each sampled row.
         Carries::Ticket => {
-            rows * 8 + sampled * 72 + sequences * (20 + 4 * u64::from(s.max_model_len.div_ceil(super::PAGE_ROWS)))
+            rows * 8 + sampled * 88 + sequences * (68 + 4 * u64::from(s.max_model_len.div_ceil(super::PAGE_ROWS)))
         }
-        Carries::Samples => sampled * 48,
+        // A token each sampled row, and the 20 likeliest ones beside it with their log-probabilities.
+        Carries::Samples => sampled * (64 + 20 * 8),
         Carries::Ids => rows * DType::U32.bytes() as u64,
         Carries::Tensor { width, rows: RowSet::All } => rows * u64::from(*width) * f32_bytes,
         Carries::Tensor { width, rows: RowSet::Sampled } => sampled * u64::from(*width) * f32_bytes,

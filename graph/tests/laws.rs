@@ -140,7 +140,7 @@ fn deployments() {
         &["cpu:0"],
         &[
             "max-model-len 16 needs 4.0 KiB of key/value cache on cpu:0, which has 0 B; the largest that fits is 0",
-            "cpu:0 needs 998.6 KiB and has 97.7 KiB: weights 42.6 KiB, key/value cache 0 B, buffers 956.0 KiB",
+            "cpu:0 needs 1.0 MiB and has 97.7 KiB: weights 42.6 KiB, key/value cache 0 B, buffers 1000.0 KiB",
         ],
     );
 }

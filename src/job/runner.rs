@@ -247,15 +247,17 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
         Ok(pause)
     }
 
-    /// Whether too many of at least `least` lines are error records.
+    /// Whether too many of at least `least` lines are error records. A bad line has its record at once and a good one when it is
+    /// done, so those in flight count as good: else a few good lines among many bad ones would be too late to be counted.
     fn too_many_errors(&self, least: u64) -> Option<Pause> {
         let Tally { done, errors, .. } = self.ledger.tally();
         if done < least || done == 0 {
             return None;
         }
+        let lines = done + self.running.len() as u64;
         match self.settings.max_error_rate {
-            Some(limit) => (errors as f64 / done as f64 > limit).then_some(Pause::ErrorRate { errors, done, limit }),
-            None => (errors == done).then_some(Pause::AllErrors { done }),
+            Some(limit) => (errors as f64 / lines as f64 > limit).then_some(Pause::ErrorRate { errors, done, limit }),
+            None => (errors == lines).then_some(Pause::AllErrors { done }),
         }
     }
 

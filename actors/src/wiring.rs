@@ -97,6 +97,7 @@ fn batcher_spec(plan: &Plan, fittings: &Fittings<'_>) -> BatcherSpec {
             pages: plan.pages(),
             page_rows: PAGE_ROWS,
             prefix_caching: fittings.prefix_caching,
+            two_forms: plan.has_two_forms(),
             weights_version: 0,
         },
     }

@@ -41,7 +41,7 @@ fn step(members: &[(u32, u32, u32)]) -> Step {
     let mut step = Step::default();
     for &(sequence, start, rows) in members {
         let first_page = step.pages.len() as u32;
-        step.spans.push(Span { first_row: step.rows, rows, start, first_page, pages: PAGES });
+        step.spans.push(Span { first_row: step.rows, rows, start, prompt: start + rows, first_page, pages: PAGES });
         step.pages.extend(table(sequence));
         step.rows += rows;
     }

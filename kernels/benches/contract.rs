@@ -61,7 +61,7 @@ fn bench(team: &Arc<Team>, memory: &Memory, dtype: DType, (n, k): (u32, u32)) {
     for rows in ROWS {
         // A page table that no call of the program reads.
         let pages = rows.div_ceil(16);
-        let span = Span { first_row: 0, rows, start: 0, first_page: 0, pages };
+        let span = Span { first_row: 0, rows, start: 0, prompt: rows, first_page: 0, pages };
         let step = Step { rows, spans: vec![span], pages: vec![0; pages as usize], ..Step::default() };
         let mut seconds = || {
             let start = Instant::now();

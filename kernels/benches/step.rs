@@ -126,7 +126,7 @@ fn step(spans: &[(u32, u32)], sampled: u32) -> Step {
     let mut step = Step::default();
     for &(start, rows) in spans {
         let (first_page, pages) = (step.pages.len() as u32, (start + rows).div_ceil(16));
-        step.spans.push(Span { first_row: step.rows, rows, start, first_page, pages });
+        step.spans.push(Span { first_row: step.rows, rows, start, prompt: start + rows, first_page, pages });
         step.pages.extend((first_page..first_page + pages).map(|page| page * 1223 % PAGES));
         step.rows += rows;
     }

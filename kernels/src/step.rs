@@ -9,10 +9,20 @@ pub struct Span {
     pub rows: u32,
     /// The position of its first row in the sequence.
     pub start: u32,
+    /// Tokens of the sequence's prompt. Rows at positions below it are prompt rows, the others are generated rows, those that are
+    /// computed again after a preemption as well. An op with two forms chooses by this and by nothing else.
+    pub prompt: u32,
     /// Where its page table begins in [`Step::pages`].
     pub first_page: u32,
     /// Pages of its table: enough for `start + rows` positions.
     pub pages: u32,
+}
+
+impl Span {
+    /// How many of its rows are prompt rows; they come first.
+    pub fn prompt_rows(&self) -> u32 {
+        self.prompt.saturating_sub(self.start).min(self.rows)
+    }
 }
 
 /// The shape of one step. All lengths have bounds fixed by the plan, so that a `Step` is filled again and again without

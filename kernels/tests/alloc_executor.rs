@@ -103,7 +103,7 @@ fn steps_allocate_nothing() {
     let (ids, mut output) = (Memory::zeroed(200 * 4), Memory::zeroed(2 * 4 * WIDTH as usize));
     let steps: Vec<Step> = [(1, 300), (2, 299), (7, 0), (150, 3), (200, 64)]
         .map(|(rows, start)| {
-            let span = Span { first_row: 0, rows, start, first_page: 0, pages: 40 };
+            let span = Span { rows, start, pages: 40, ..Span::default() };
             Step { id: 1, rows, spans: vec![span], pages: (0..40).rev().collect(), sampled: vec![0] }
         })
         .into();

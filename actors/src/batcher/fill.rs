@@ -115,7 +115,7 @@ impl Batcher {
     fn admit(&mut self, ticket: &mut Ticket, flight: &mut Flight, room: &mut Room) {
         while !room.is_spent() && !self.free_slots.is_empty() {
             let Some(sequence) = self.waiting.front() else { return };
-            let mut lease = self.pool.begin(sequence.lookup(), sequence.rows_max());
+            let mut lease = self.pool.begin(sequence.lookup(), sequence.prompt_len, sequence.rows_max());
             let fits = self.pool.reserve(&mut lease, sequence.rows_at_admission()).is_ok();
             if !fits || self.pool.available() < self.growth_to_come(sequence.rows_max(), &lease) {
                 self.pool.release(lease);
@@ -175,13 +175,14 @@ impl Batcher {
             }
         }
         let table = &running.lease.pages()[..end.div_ceil(page_rows) as usize];
-        let first_page = ticket.step.pages.len() as u32;
+        let (first_page, pages) = (ticket.step.pages.len() as u32, table.len() as u32);
+        let prompt = running.sequence.prompt_len;
         ticket.step.pages.extend_from_slice(table);
-        ticket.step.spans.push(Span { first_row, rows, start, first_page, pages: table.len() as u32 });
+        ticket.step.spans.push(Span { first_row, rows, start, prompt, first_page, pages });
         ticket.step.rows += rows;
 
-        let prompt = end.min(running.prefill_end).saturating_sub(start);
-        self.counters.prompt_rows += u64::from(prompt);
+        let prefilled = end.min(running.prefill_end).saturating_sub(start);
+        self.counters.prompt_rows += u64::from(prefilled);
         self.counters.recomputed_rows += u64::from(running.sequence.issued_ever.min(end).saturating_sub(start));
         running.sequence.issued_ever = running.sequence.issued_ever.max(end);
         running.issued = end;

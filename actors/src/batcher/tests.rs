@@ -18,7 +18,7 @@ fn spec(pages: u32, page_rows: u32) -> BatcherSpec {
         groups: 1,
         sampled_rows_max: 64,
         max_waiting: 100,
-        pool: PoolSpec { pages, page_rows, prefix_caching: true, weights_version: 0 },
+        pool: PoolSpec { pages, page_rows, prefix_caching: true, two_forms: false, weights_version: 0 },
     }
 }
 
@@ -78,7 +78,11 @@ fn storm(seed: u64, weather: Weather) -> Counters {
         in_flight: dice.between(1, 4) as u32,
         groups: dice.between(1, 3) as u32,
         sampled_rows_max: dice.pick(&[1, 5, 64]),
-        pool: PoolSpec { prefix_caching: dice.roll(4) > 0, ..spec(pages as u32, page_rows as u32).pool },
+        pool: PoolSpec {
+            prefix_caching: dice.roll(4) > 0,
+            two_forms: dice.roll(2) > 0,
+            ..spec(pages as u32, page_rows as u32).pool
+        },
         ..spec(pages as u32, page_rows as u32)
     };
     let mut world = World::new(spec, weather.fails);

@@ -1,4 +1,4 @@
-//! Finds a full page by what made it: weights version, parent page and the exact tokens of its rows.
+//! Finds a full page by what made it: weights version, parent page, the exact tokens of its rows and which of them are prompt rows.
 //!
 //! A hash picks the bucket, never the page: the whole key is compared on every hit, so that two prompts whose hashes meet
 //! still cannot see each other's rows.
@@ -12,6 +12,8 @@ pub(crate) struct Key<'a> {
     pub(crate) weights_version: u64,
     /// The page before it in its sequence, itself in the index; `None` for the first page.
     pub(crate) parent: Option<u32>,
+    /// How many of its rows, from the first on, are prompt rows; the same for all pages where ops have one form.
+    pub(crate) prompt_rows: u32,
     /// The tokens of its rows, exactly a page of them.
     pub(crate) tokens: &'a [u32],
 }
@@ -40,6 +42,7 @@ pub(crate) struct Index {
 struct Entry {
     weights_version: u64,
     parent: Option<u32>,
+    prompt_rows: u32,
     bucket: u32,
     next: Option<u32>,
 }
@@ -72,10 +75,10 @@ impl Index {
     pub(crate) fn insert(&mut self, page: u32, key: &Key) {
         let bucket = self.bucket(key);
         let next = self.buckets[bucket as usize].replace(page);
-        self.entries[page as usize] =
-            Some(Entry { weights_version: key.weights_version, parent: key.parent, bucket, next });
+        let &Key { weights_version, parent, prompt_rows, tokens } = key;
+        self.entries[page as usize] = Some(Entry { weights_version, parent, prompt_rows, bucket, next });
         let first = page as usize * self.page_rows;
-        self.tokens[first..first + self.page_rows].copy_from_slice(key.tokens);
+        self.tokens[first..first + self.page_rows].copy_from_slice(tokens);
     }
 
     /// Takes a page out of the index.
@@ -117,6 +120,7 @@ impl Index {
         Key {
             weights_version: entry.weights_version,
             parent: entry.parent,
+            prompt_rows: entry.prompt_rows,
             tokens: &self.tokens[first..first + self.page_rows],
         }
     }

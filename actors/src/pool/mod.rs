@@ -1,7 +1,8 @@
 //! The pages of the key-value cache of one device group, as numbers; every stage owns the memory behind them.
 //!
 //! A sequence holds a [`Lease`]: a page table whose first pages are full, immutable and shared by prefix, and whose other
-//! pages have this one owner. A full page is found again by (weights version, parent page, exact tokens). A page that nobody
+//! pages have this one owner. A full page is found again by (weights version, parent page, exact tokens) and, where the model has ops
+//! with two forms, by how many of its rows are prompt rows. A page that nobody
 //! references but that can be found stays cached until room is needed; the one unused for longest goes first, and because a
 //! lease gives its pages back from its end, a page always goes before the page it continues.
 //!
@@ -28,6 +29,9 @@ pub struct PoolSpec {
     pub page_rows: u32,
     /// Whether full pages are shared by prefix and kept for later sequences.
     pub prefix_caching: bool,
+    /// Whether the model has ops that compute a generated row in another form than a prompt row: then a page of generated rows is
+    /// never found as a page of a prompt.
+    pub two_forms: bool,
     /// Which weights compute the rows. Pages of other weights are never found.
     pub weights_version: u64,
 }
@@ -36,6 +40,14 @@ impl PoolSpec {
     /// Pages that hold `rows` rows.
     pub fn pages_of(&self, rows: u32) -> u32 {
         rows.div_ceil(self.page_rows)
+    }
+
+    /// How many rows of the page at `place` are prompt rows of a sequence with `prompt` of them, as far as that tells pages apart.
+    fn prompt_rows(&self, place: usize, prompt: u32) -> u32 {
+        if !self.two_forms {
+            return self.page_rows;
+        }
+        prompt.saturating_sub(place as u32 * self.page_rows).min(self.page_rows)
     }
 
     /// Rows that fit all pages together.
@@ -71,6 +83,7 @@ pub struct Lease {
     /// How many of the first pages are full and shared.
     shared: usize,
     cached_rows: u32,
+    prompt: u32,
     weights_version: u64,
 }
 
@@ -120,20 +133,22 @@ impl Pool {
         &self.spec
     }
 
-    /// Starts a sequence with the longest cached prefix of `tokens`, at most all but the last of them: that one's row is
-    /// always computed, since its logits are needed. The table has room for `rows_max` rows without growing.
-    pub fn begin(&mut self, tokens: &[u32], rows_max: u32) -> Lease {
+    /// Starts a sequence whose first `prompt` rows are its prompt with the longest cached prefix of `tokens`, at most all but the
+    /// last of them: that one's row is always computed, since its logits are needed. The table has room for `rows_max` rows
+    /// without growing.
+    pub fn begin(&mut self, tokens: &[u32], prompt: u32, rows_max: u32) -> Lease {
         let mut pages = self.spare_tables.pop().unwrap_or_default();
         pages.reserve(self.spec.pages_of(rows_max) as usize);
-        let mut lease = Lease { pages, shared: 0, cached_rows: 0, weights_version: self.spec.weights_version };
+        let mut lease = Lease { pages, shared: 0, cached_rows: 0, prompt, weights_version: self.spec.weights_version };
         if !self.spec.prefix_caching {
             return lease;
         }
         let lookup = &tokens[..tokens.len().saturating_sub(1)];
-        for page_tokens in lookup.chunks_exact(self.spec.page_rows as usize) {
+        for (place, page_tokens) in lookup.chunks_exact(self.spec.page_rows as usize).enumerate() {
             let key = Key {
                 weights_version: lease.weights_version,
                 parent: lease.pages.last().copied(),
+                prompt_rows: self.spec.prompt_rows(place, prompt),
                 tokens: page_tokens,
             };
             let Some(page) = self.index.find(&key) else { break };
@@ -170,7 +185,8 @@ impl Pool {
         for place in lease.shared..tokens.len() / page_rows {
             let parent = place.checked_sub(1).map(|before| lease.pages[before]);
             let page_tokens = &tokens[place * page_rows..(place + 1) * page_rows];
-            let key = Key { weights_version: lease.weights_version, parent, tokens: page_tokens };
+            let prompt_rows = self.spec.prompt_rows(place, lease.prompt);
+            let key = Key { weights_version: lease.weights_version, parent, prompt_rows, tokens: page_tokens };
             let own = lease.pages[place];
             match self.index.find(&key) {
                 Some(published) => {

@@ -2,11 +2,11 @@ use super::*;
 use proptest::prelude::*;
 
 fn spec(pages: u32) -> PoolSpec {
-    PoolSpec { pages, page_rows: 4, prefix_caching: true, weights_version: 1 }
+    PoolSpec { pages, page_rows: 4, prefix_caching: true, two_forms: false, weights_version: 1 }
 }
 
 fn run(pool: &mut Pool, tokens: &[u32]) -> Lease {
-    let mut lease = pool.begin(tokens, tokens.len() as u32 + 1);
+    let mut lease = pool.begin(tokens, 100, tokens.len() as u32 + 1);
     pool.reserve(&mut lease, tokens.len() as u32 + 1).expect("the test's pool is large enough");
     pool.written(&mut lease, tokens);
     lease
@@ -18,7 +18,7 @@ fn a_shared_prefix_outlives_its_first_owner() {
     let first = run(&mut pool, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!(first.cached_rows(), 0);
     let prefix = first.pages()[..2].to_vec();
-    let second = pool.begin(&[1, 2, 3, 4, 5, 6, 7, 8, 7], 16);
+    let second = pool.begin(&[1, 2, 3, 4, 5, 6, 7, 8, 7], 100, 16);
     assert_eq!((second.pages(), second.cached_rows()), (&prefix[..], 8));
     pool.release(first);
     assert_eq!((pool.free(), pool.cached(), pool.used()), (6, 0, 2));
@@ -27,10 +27,27 @@ fn a_shared_prefix_outlives_its_first_owner() {
 }
 
 #[test]
+fn a_page_of_generated_rows_is_a_page_of_a_prompt_only_where_ops_have_one_form() {
+    for two_forms in [false, true] {
+        let mut pool = Pool::new(PoolSpec { two_forms, ..spec(8) });
+        let mut first = pool.begin(&[1, 2, 3, 4, 5], 5, 16);
+        pool.reserve(&mut first, 12).expect("room");
+        pool.written(&mut first, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        pool.release(first);
+        let longer = pool.begin(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 9, 16);
+        assert_eq!(longer.cached_rows(), if two_forms { 4 } else { 8 });
+        let resumed = pool.begin(&[1, 2, 3, 4, 5, 6, 7, 8, 9], 5, 16);
+        assert_eq!(resumed.cached_rows(), 8, "it finds what it wrote itself");
+        pool.release(longer);
+        pool.release(resumed);
+    }
+}
+
+#[test]
 fn the_last_token_is_always_computed() {
     let mut pool = Pool::new(spec(8));
     let first = run(&mut pool, &[1, 2, 3, 4, 5, 6, 7, 8]);
-    let same = pool.begin(&[1, 2, 3, 4, 5, 6, 7, 8], 16);
+    let same = pool.begin(&[1, 2, 3, 4, 5, 6, 7, 8], 100, 16);
     assert_eq!(same.cached_rows(), 4);
     pool.release(first);
     pool.release(same);
@@ -40,10 +57,10 @@ fn the_last_token_is_always_computed() {
 fn a_page_found_under_another_parent_or_other_weights_is_not_the_same_page() {
     let mut pool = Pool::new(spec(8));
     let first = run(&mut pool, &[1, 1, 1, 1, 2, 2, 2, 2, 0]);
-    let other_parent = pool.begin(&[2, 2, 2, 2, 0], 8);
+    let other_parent = pool.begin(&[2, 2, 2, 2, 0], 100, 8);
     assert_eq!(other_parent.cached_rows(), 0);
     pool.change_weights(2);
-    let other_weights = pool.begin(&[1, 1, 1, 1, 0], 8);
+    let other_weights = pool.begin(&[1, 1, 1, 1, 0], 100, 8);
     assert_eq!(other_weights.cached_rows(), 0);
     for lease in [first, other_parent, other_weights] {
         pool.release(lease);
@@ -54,7 +71,7 @@ fn a_page_found_under_another_parent_or_other_weights_is_not_the_same_page() {
 fn equal_pages_computed_at_once_become_one() {
     let mut pool = Pool::new(spec(8));
     let tokens = [1, 2, 3, 4, 5];
-    let (mut first, mut second) = (pool.begin(&tokens, 8), pool.begin(&tokens, 8));
+    let (mut first, mut second) = (pool.begin(&tokens, 100, 8), pool.begin(&tokens, 100, 8));
     pool.reserve(&mut first, 6).expect("room");
     pool.reserve(&mut second, 6).expect("room");
     assert_eq!(pool.used(), 4);
@@ -71,7 +88,7 @@ fn equal_pages_computed_at_once_become_one() {
 #[test]
 fn a_spent_pool_refuses_with_numbers_and_changes_nothing() {
     let mut pool = Pool::new(spec(4));
-    let mut lease = pool.begin(&[1], 100);
+    let mut lease = pool.begin(&[1], 100, 100);
     pool.reserve(&mut lease, 5).expect("two pages fit");
     let spent = pool.reserve(&mut lease, 17).expect_err("five pages do not");
     assert_eq!(spent, Spent { wanted: 3, available: 2, capacity: 4 });
@@ -88,13 +105,13 @@ fn the_page_unused_for_longest_is_given_up_first_and_children_before_parents() {
     let long = run(&mut pool, &[5, 5, 5, 5, 6, 6, 6, 6]);
     pool.release(long);
     assert_eq!((pool.free(), pool.cached()), (1, 3));
-    let mut wants_two = pool.begin(&[9], 16);
+    let mut wants_two = pool.begin(&[9], 100, 16);
     pool.reserve(&mut wants_two, 8).expect("one free page, one given up");
-    let hit = pool.begin(&[5, 5, 5, 5, 6, 6, 6, 6, 0], 16);
+    let hit = pool.begin(&[5, 5, 5, 5, 6, 6, 6, 6, 0], 100, 16);
     assert_eq!(hit.cached_rows(), 8, "the oldest went, not these");
     pool.release(hit);
     pool.reserve(&mut wants_two, 12).expect("another is given up");
-    let hit = pool.begin(&[5, 5, 5, 5, 6, 6, 6, 6, 0], 16);
+    let hit = pool.begin(&[5, 5, 5, 5, 6, 6, 6, 6, 0], 100, 16);
     assert_eq!(hit.cached_rows(), 4, "the child went, the parent stayed");
     pool.release(hit);
     pool.release(wants_two);
@@ -156,7 +173,7 @@ proptest! {
         for act in acts {
             match act {
                 Act::Begin(tokens) => {
-                    let mut lease = pool.begin(&tokens, 64);
+                    let mut lease = pool.begin(&tokens, 100, 64);
                     prop_assert_eq!(lease.cached_rows() % 4, 0);
                     prop_assert!((lease.cached_rows() as usize) < tokens.len());
                     match pool.reserve(&mut lease, tokens.len() as u32) {

@@ -58,6 +58,23 @@ impl Call {
         }
     }
 
+    /// Whether it computes a generated row in another form than a prompt row, so that their bits differ.
+    pub fn has_two_forms(&self) -> bool {
+        match self {
+            Call::Gather { .. }
+            | Call::Contract { .. }
+            | Call::Bias { .. }
+            | Call::RmsNorm { .. }
+            | Call::AddRmsNorm { .. }
+            | Call::Rope { .. }
+            | Call::Attend { .. }
+            | Call::Gated { .. }
+            | Call::Unary { .. }
+            | Call::Binary { .. }
+            | Call::SampledRows { .. } => false,
+        }
+    }
+
     /// Whether a result may lie exactly where an operand does: the call reads each element before it writes it.
     pub fn may_share(&self) -> bool {
         match self {

@@ -69,6 +69,15 @@ impl Plan {
         &self.0
     }
 
+    /// Whether a row's bits depend on whether it is a prompt row or a generated one.
+    pub fn has_two_forms(&self) -> bool {
+        let calls = |a: &ActorPlan| match &a.role {
+            Role::Stage { program, .. } => program.calls.iter().any(Call::has_two_forms),
+            Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => false,
+        };
+        self.0.actors.iter().any(calls)
+    }
+
     /// Pages of the pool.
     pub fn pages(&self) -> u32 {
         let pages = |a: &ActorPlan| match a.role {

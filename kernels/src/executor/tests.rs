@@ -77,7 +77,7 @@ fn executor(dtype: DType, threads: usize, isa: Isa) -> Executor {
 /// Runs tokens `from..to` of a sequence; the logits of its last row.
 fn step(executor: &mut Executor, tokens: &[u32], from: usize, to: usize) -> Vec<f32> {
     let rows = (to - from) as u32;
-    let span = Span { first_row: 0, rows, start: from as u32, first_page: 0, pages: 6 };
+    let span = Span { first_row: 0, rows, start: from as u32, pages: 6, ..Span::default() };
     let pages = vec![7, 3, 11, 0, 5, 2];
     let step = Step { id: 1, rows, spans: vec![span], pages, sampled: vec![rows - 1] };
     let mut ids = Memory::zeroed(rows as usize * 4);
@@ -111,7 +111,7 @@ fn the_observer_hears_of_every_call_in_order() {
     let mut executor = executor(DType::F32, 1, Isa::Portable);
     let mut heard = vec![];
     let (ids, mut logits) = (Memory::zeroed(4), Memory::zeroed(200));
-    let span = Span { first_row: 0, rows: 1, start: 0, first_page: 0, pages: 1 };
+    let span = Span { rows: 1, pages: 1, ..Span::default() };
     let step = Step { id: 1, rows: 1, spans: vec![span], pages: vec![0], sampled: vec![0] };
     executor.run_observed(&step, &[&ids], &mut [&mut logits], &mut |call| heard.push(call)).expect("the step fits");
     assert_eq!(heard, (0..executor.program().calls.len()).collect::<Vec<_>>());
@@ -194,7 +194,7 @@ fn a_program_that_does_not_fit_is_refused_with_its_call() {
 
 #[test]
 fn a_step_that_does_not_fit_is_refused_before_anything_runs() {
-    let span = Span { first_row: 0, rows: 2, start: 0, first_page: 0, pages: 1 };
+    let span = Span { rows: 2, pages: 1, ..Span::default() };
     let good = Step { id: 4, rows: 2, spans: vec![span], pages: vec![0], sampled: vec![1] };
     let with = |change: &dyn Fn(&mut Step)| {
         let mut step = good.clone();

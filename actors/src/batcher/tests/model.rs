@@ -2,6 +2,7 @@
 //! mixed up, reused too early or read before it was written changes the tokens that follow.
 
 use crate::batcher::{Capture, Finish, SequenceSpec};
+use crate::pool::PoolSpec;
 use crate::ticket::{RowFault, Samples, Score, Ticket, Token};
 use std::collections::BTreeMap;
 
@@ -22,9 +23,9 @@ pub(super) fn mix(one: u64, other: u64) -> u64 {
     (mixed ^ (mixed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (mixed >> 17)
 }
 
-/// The state of a row from those before it.
-fn state(before: impl Iterator<Item = u64>, token: u32) -> u64 {
-    mix(before.fold(1, mix), u64::from(token))
+/// The state of a row from those before it. Where rows have two forms, a generated row is not what a prompt row would be.
+fn state(before: impl Iterator<Item = u64>, token: u32, is_generated: bool) -> u64 {
+    mix(before.fold(1, mix), u64::from(token) + u64::from(is_generated) * VOCAB)
 }
 
 fn token_of(state: u64) -> u32 {
@@ -64,13 +65,13 @@ pub(super) struct Outcome {
 }
 
 /// The outcome of a sequence that runs alone, without pages or steps.
-pub(super) fn alone(spec: &SequenceSpec, fails: bool) -> Outcome {
+pub(super) fn alone(spec: &SequenceSpec, two_forms: bool, fails: bool) -> Outcome {
     let mut outcome = Outcome::default();
     let mut tokens = spec.prompt.clone();
     let mut states = Vec::new();
     loop {
         let position = states.len();
-        let now = state(states.iter().copied(), tokens[position]);
+        let now = state(states.iter().copied(), tokens[position], two_forms && position >= spec.prompt.len());
         states.push(now);
         let generates = states.len() == tokens.len() && spec.max_tokens > 0;
         let looked_at = spec.looks_at_prompt() || states.len() == tokens.len();
@@ -107,15 +108,17 @@ pub(super) fn alone(spec: &SequenceSpec, fails: bool) -> Outcome {
 pub(super) struct Model {
     cells: Vec<u64>,
     page_rows: usize,
+    two_forms: bool,
     fails: bool,
     /// Sequence, epoch and tokens of each slot that a sequence with rules was admitted to.
     histories: BTreeMap<u32, (u64, u32, Vec<u32>)>,
 }
 
 impl Model {
-    pub(super) fn new(pages: u32, page_rows: u32, fails: bool) -> Self {
-        let cells = vec![POISON; (pages * page_rows) as usize];
-        Self { cells, page_rows: page_rows as usize, fails, histories: BTreeMap::new() }
+    pub(super) fn new(spec: &PoolSpec, fails: bool) -> Self {
+        let cells = vec![POISON; (spec.pages * spec.page_rows) as usize];
+        let (page_rows, two_forms) = (spec.page_rows as usize, spec.two_forms);
+        Self { cells, page_rows, two_forms, fails, histories: BTreeMap::new() }
     }
 
     /// Overwrites a page that belongs to nobody.
@@ -138,7 +141,8 @@ impl Model {
             };
             for at in 0..span.rows {
                 let (row, position) = ((span.first_row + at) as usize, (span.start + at) as usize);
-                states[row] = state((0..position).map(|before| self.cells[cell(before)]), ids[row]);
+                let is_generated = self.two_forms && at >= span.prompt_rows();
+                states[row] = state((0..position).map(|before| self.cells[cell(before)]), ids[row], is_generated);
                 self.cells[cell(position)] = states[row];
             }
         }

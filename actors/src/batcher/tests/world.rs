@@ -60,7 +60,7 @@ impl World {
         Self {
             batcher: Batcher::new(spec).expect("no bound is zero"),
             seen: BTreeMap::new(),
-            model: Model::new(spec.pool.pages, spec.pool.page_rows, fails),
+            model: Model::new(&spec.pool, fails),
             feeder: Feeder::new(spec.max_num_seqs),
             fails,
             written: VecDeque::new(),
@@ -150,7 +150,7 @@ impl World {
     pub(super) fn crash(&mut self) {
         self.batcher.restart();
         let spec = self.batcher.spec().pool;
-        self.model = Model::new(spec.pages, spec.page_rows, self.fails);
+        self.model = Model::new(&spec, self.fails);
         self.written.clear();
         self.computed.clear();
         self.fed.clear();
@@ -179,7 +179,7 @@ impl World {
         let pool = self.batcher.pool();
         assert_eq!((pool.used(), pool.free() + pool.cached()), (0, pool.capacity()), "the idle pool adds up");
         for (id, seen) in &self.seen {
-            let wanted = alone(&seen.spec, self.fails);
+            let wanted = alone(&seen.spec, self.batcher.spec().pool.two_forms, self.fails);
             let got = &seen.outcome;
             if seen.cancelled {
                 assert_eq!(got.end, Some(Finish::Cancelled));

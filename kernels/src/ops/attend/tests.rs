@@ -76,6 +76,7 @@ fn attend(case: &Case) -> Vec<Vec<f32>> {
                 first_row: step.rows,
                 rows: (to - from) as u32,
                 start: from as u32,
+                prompt: rows as u32,
                 first_page: step.pages.len() as u32,
                 pages: table.len() as u32,
             });

@@ -6,7 +6,7 @@ use crate::step::{Span, Step};
 use graph::{Rope, RopeScaling};
 
 fn step() -> Step {
-    let span = |first_row, rows, start| Span { first_row, rows, start, first_page: 0, pages: 0 };
+    let span = |first_row, rows, start| Span { first_row, rows, start, ..Span::default() };
     Step { rows: 100, spans: vec![span(0, 1, 77), span(1, 90, 5), span(91, 9, 100_000)], ..Step::default() }
 }
 

@@ -1,5 +1,7 @@
 //! Weights that are damaged or hostile: each is refused before a tensor is read, with a message that says what to mend.
 
+mod common;
+
 use millstream::checkpoint::{CheckpointError, LoadFormat, TensorRows};
 use millstream::{Checkpoint, Error};
 use std::path::{Path, PathBuf};
@@ -23,11 +25,13 @@ fn shard(header: &str, data: usize) -> Vec<u8> {
     bytes
 }
 
-/// What opening says, the same for both ways to load, with the folder's path left out.
+/// What opening says, the same for both ways to load and by the binary, with the folder's path left out.
 fn refusal(dir: &Path) -> (u8, String) {
     let open = |format| Checkpoint::open(dir, format).expect_err("must be refused");
     let (mapped, read) = (open(LoadFormat::Mmap), open(LoadFormat::Read));
     assert_eq!(mapped.to_string(), read.to_string());
+    let path = dir.to_str().expect("ASCII");
+    common::refuses(&["plan", "--model", path], mapped.exit_code().code(), &mapped.to_string());
     let message =
         mapped.to_string().replace(&format!("{}/", dir.display()), "").replace(&dir.display().to_string(), "DIR");
     (mapped.exit_code().code(), message)
@@ -57,36 +61,44 @@ fn w02_a_header_length_that_cannot_be() {
     bytes.push(b'{');
     check("long", &bytes, "model.safetensors: byte 0: header length is 1000, file has 9 bytes; fetch the file again");
     let over = "model.safetensors: byte 0: header length is";
-    check("over", &100_000_001u64.to_le_bytes(), &format!("{over} 100000001, over the limit of 100000000 bytes"));
-    check("max", &[0xff; 8], &format!("{over} 18446744073709551615, over the limit of 100000000 bytes"));
+    check(
+        "over",
+        &100_000_001u64.to_le_bytes(),
+        &format!("{over} 100000001, over the limit of 100000000 bytes; fetch the file again"),
+    );
+    check(
+        "max",
+        &[0xff; 8],
+        &format!("{over} 18446744073709551615, over the limit of 100000000 bytes; fetch the file again"),
+    );
 }
 
 #[test]
 fn w03_a_header_that_is_not_one_json_object() {
     let mut bytes = shard("{\"a", 0);
     bytes[9] = 0xff;
-    check("utf8", &bytes, "model.safetensors byte 9: the header is not UTF-8");
-    check_header("none", "", 0, "model.safetensors byte 8: the header must begin with {");
-    check_header("space", " {}", 0, "model.safetensors byte 8: the header must begin with {");
-    check_header("trailing", "{} x", 0, "model.safetensors byte 11: trailing characters");
-    check_header("cut", "{\"a\": ", 0, "model.safetensors byte 13: EOF while parsing a value");
+    check("utf8", &bytes, "model.safetensors byte 9: the header is not UTF-8; fetch the file again");
+    check_header("none", "", 0, "model.safetensors byte 8: the header must begin with {; fetch the file again");
+    check_header("space", " {}", 0, "model.safetensors byte 8: the header must begin with {; fetch the file again");
+    check_header("trailing", "{} x", 0, "model.safetensors byte 11: trailing characters; fetch the file again");
+    check_header("cut", "{\"a\": ", 0, "model.safetensors byte 13: EOF while parsing a value; fetch the file again");
     check_header(
         "fields",
         r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}}"#,
         4,
-        "model.safetensors byte 63: a: unknown field `x`, expected one of `dtype`, `shape`, `data_offsets`",
+        "model.safetensors byte 63: a: unknown field `x`, expected one of `dtype`, `shape`, `data_offsets`; fetch the file again",
     );
     check_header(
         "negative",
         r#"{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}"#,
         4,
-        "model.safetensors byte 38: a: invalid value: integer `-1`, expected u64",
+        "model.safetensors byte 38: a: invalid value: integer `-1`, expected u64; fetch the file again",
     );
     check_header(
         "dtype",
         r#"{"a":{"dtype":"F31","shape":[1],"data_offsets":[0,4]}}"#,
         4,
-        r#"model.safetensors byte 13: a: dtype "F31" is not one of the format's"#,
+        r#"model.safetensors byte 13: a: dtype "F31" is not one of the format's; fetch the file again"#,
     );
 }
 
@@ -98,14 +110,14 @@ fn w04_one_name_twice() {
         "twice",
         &format!("{{{one},{two}}}"),
         8,
-        "tensor a is there twice: model.safetensors byte 13 and model.safetensors byte 66; a reader could take either",
+        "tensor a is there twice: model.safetensors byte 13 and model.safetensors byte 66; a reader could take either: fetch the file again",
     );
     let dir = folder("twice-shards");
     std::fs::write(dir.join("1.safetensors"), shard(&format!("{{{one}}}"), 4)).unwrap();
     std::fs::write(dir.join("2.safetensors"), shard(&format!("{{{one}}}"), 4)).unwrap();
     let index = r#"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#;
     std::fs::write(dir.join("model.safetensors.index.json"), index).unwrap();
-    let expect = "tensor a is there twice: 1.safetensors byte 13 and 2.safetensors byte 13; a reader could take either";
+    let expect = "tensor a is there twice: 1.safetensors byte 13 and 2.safetensors byte 13; a reader could take either: fetch the file again";
     assert_eq!(refusal(&dir), (65, expect.to_string()));
 }
 
@@ -124,26 +136,31 @@ fn w05_ranges_that_share_bytes_or_leave_some_out() {
         "overlap",
         &two((0, 8), (4, 12)),
         12,
-        "model.safetensors: a and b overlap: one ends at byte 8 of the data, the other begins at 4",
+        "model.safetensors: a and b overlap: one ends at byte 8 of the data, the other begins at 4; fetch the file again",
     );
-    check_header("hole", &two((0, 4), (8, 12)), 12, "model.safetensors: a hole of 4 bytes between a and b");
+    check_header(
+        "hole",
+        &two((0, 4), (8, 12)),
+        12,
+        "model.safetensors: a hole of 4 bytes between a and b; fetch the file again",
+    );
     check_header(
         "hole-first",
         &two((4, 8), (8, 12)),
         12,
-        "model.safetensors: a hole of 4 bytes between the start of the data and a",
+        "model.safetensors: a hole of 4 bytes between the start of the data and a; fetch the file again",
     );
     check_header(
         "reversed",
         &two((0, 4), (8, 4)),
         8,
-        "model.safetensors: b: data_offsets [8, 4] end before they begin",
+        "model.safetensors: b: data_offsets [8, 4] end before they begin; fetch the file again",
     );
     check_header(
         "empty-shares",
         &two((0, 0), (0, 4)),
         4,
-        "model.safetensors: a has no elements and shares offset 0 with b",
+        "model.safetensors: a has no elements and shares offset 0 with b; fetch the file again",
     );
 }
 
@@ -153,13 +170,13 @@ fn w06_a_shape_whose_product_wraps() {
         "wraps",
         r#"{"a":{"dtype":"F32","shape":[4194305,4194305,211106198978564],"data_offsets":[0,16]}}"#,
         16,
-        "model.safetensors: a: the product of shape [4194305, 4194305, 211106198978564] does not fit 64 bits",
+        "model.safetensors: a: the product of shape [4194305, 4194305, 211106198978564] does not fit 64 bits; fetch the file again",
     );
     check_header(
         "offsets",
         r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[18446744073709551614,18446744073709551615]}}"#,
         16,
-        "model.safetensors: a: the product of shape [1] does not fit 64 bits",
+        "model.safetensors: a: the product of shape [1] does not fit 64 bits; fetch the file again",
     );
 }
 
@@ -169,7 +186,7 @@ fn w07_a_range_that_does_not_fit_its_shape() {
         "length",
         r#"{"a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,24]}}"#,
         24,
-        "model.safetensors: a: BF16 [2, 3] takes 12 bytes, data_offsets give 24",
+        "model.safetensors: a: BF16 [2, 3] takes 12 bytes, data_offsets give 24; fetch the file again",
     );
 }
 
@@ -188,12 +205,22 @@ fn w08_a_file_of_the_wrong_length() {
             ),
         );
     }
+    let large = r#"{"a":{"dtype":"F32","shape":[75000000],"data_offsets":[0,300000000]}}"#;
+    let (bytes, whole) = (8 + large.len(), 300_000_008 + large.len());
+    check_header(
+        "short-by-all",
+        large,
+        0,
+        &format!(
+            "model.safetensors: missing 300000000 bytes: its header needs {whole}, file has {bytes}; fetch the file again"
+        ),
+    );
     check_header(
         "surplus",
         &header,
         19,
         &format!(
-            "model.safetensors: 3 bytes behind the last tensor: its header needs {needed}, file has {}",
+            "model.safetensors: 3 bytes behind the last tensor: its header needs {needed}, file has {}; fetch the file again",
             needed + 3
         ),
     );
@@ -250,7 +277,7 @@ fn w10_an_index_that_is_not_one() {
     check(
         "index-lies",
         r#"{"weight_map": {"a": "1.safetensors"}}"#,
-        "a should be in 1.safetensors, which has no such tensor",
+        "a should be in 1.safetensors, which has no such tensor; fetch the file again",
     );
 }
 

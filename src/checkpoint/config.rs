@@ -3,6 +3,7 @@
 //! Nothing a configuration names is ever executed. What its fields mean is for the families of the graph to say.
 
 use super::generation::SamplingDefaults;
+use super::manifest::MANIFEST;
 use crate::error::{ExitCode, Shown, read_exit_code};
 use crate::json::{self, JsonFault};
 use serde_json::{Map, Value};
@@ -161,6 +162,11 @@ pub enum Note {
     },
     /// `generation_config.json` says how tokens are drawn.
     Sampling(SamplingDefaults),
+    /// No hashes of the folder's files.
+    ManifestAbsent {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// Neither file names a token that ends a text.
     EosAbsent,
     /// The two files differ.
@@ -190,6 +196,12 @@ impl fmt::Display for Note {
             Note::Sampling(said) => {
                 write!(f, "generation_config.json: job lines that do not say otherwise have {said}")
             }
+            Note::ManifestAbsent { dir } => write!(
+                f,
+                "{dir}: has no {MANIFEST}, so a flipped bit of its weights may go unnoticed; millstream models --manifest {dir} \
+                 writes one",
+                dir = dir.display()
+            ),
             Note::EosAbsent => write!(
                 f,
                 "eos_token_id: in neither generation_config.json nor config.json; a text ends only at max_tokens or at a \

@@ -83,6 +83,12 @@ impl fmt::Display for Names {
     }
 }
 
+/// What mends a damaged file.
+const AGAIN: &str = "fetch the file again";
+/// What is said of pickles.
+const CONVERT: &str = "which can run code when it is read and is never opened; convert it: python -c \"from transformers import \
+    AutoModelForCausalLM as M; M.from_pretrained('.').save_pretrained('converted', safe_serialization=True)\"";
+
 /// Why a checkpoint is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
@@ -99,17 +105,20 @@ pub enum CheckpointError {
         dir: PathBuf,
     },
     /// Only weights in a format that runs code when it is read.
-    #[error(
-        "{}: only {found} here, a pickle, which can run code when it is read and is never opened; convert it: \
-         python -c \"from transformers import AutoModelForCausalLM as M; \
-         M.from_pretrained('.').save_pretrained('converted', safe_serialization=True)\"",
-        .dir.display()
-    )]
+    #[error("{}: only {found} here, a pickle, {CONVERT}", .dir.display())]
     PickleOnly {
         /// The folder.
         dir: PathBuf,
         /// The file.
         found: String,
+    },
+    /// Such a file, named by an index or as the model.
+    #[error("{}: {named} is a pickle, {CONVERT}", .by.display())]
+    Pickle {
+        /// What names it.
+        by: PathBuf,
+        /// The file.
+        named: Shown,
     },
     /// A file could not be read.
     #[error("{}: cannot be read: {source}", .file.display())]
@@ -120,7 +129,7 @@ pub enum CheckpointError {
         source: std::io::Error,
     },
     /// Fewer than the eight bytes that every shard begins with.
-    #[error("{}: header length needs 8 bytes, file has {bytes}; fetch the file again", .file.display())]
+    #[error("{}: header length needs 8 bytes, file has {bytes}; {AGAIN}", .file.display())]
     HeaderCut {
         /// The file.
         file: PathBuf,
@@ -128,7 +137,7 @@ pub enum CheckpointError {
         bytes: u64,
     },
     /// The header is said to be longer than the file.
-    #[error("{}: byte 0: header length is {declared}, file has {bytes} bytes; fetch the file again", .file.display())]
+    #[error("{}: byte 0: header length is {declared}, file has {bytes} bytes; {AGAIN}", .file.display())]
     HeaderBeyondFile {
         /// The file.
         file: PathBuf,
@@ -138,7 +147,7 @@ pub enum CheckpointError {
         bytes: u64,
     },
     /// The header is longer than the format allows.
-    #[error("{}: byte 0: header length is {declared}, over the limit of {limit} bytes", .file.display())]
+    #[error("{}: byte 0: header length is {declared}, over the limit of {limit} bytes; {AGAIN}", .file.display())]
     HeaderTooLarge {
         /// The file.
         file: PathBuf,
@@ -148,7 +157,7 @@ pub enum CheckpointError {
         limit: u64,
     },
     /// The header is not what the format asks for.
-    #[error("{at}: {what}")]
+    #[error("{at}: {what}; {AGAIN}")]
     Header {
         /// Where.
         at: Spot,
@@ -156,7 +165,7 @@ pub enum CheckpointError {
         what: String,
     },
     /// One name for two tensors.
-    #[error("tensor {tensor} is there twice: {first} and {second}; a reader could take either")]
+    #[error("tensor {tensor} is there twice: {first} and {second}; a reader could take either: {AGAIN}")]
     Duplicate {
         /// The tensor.
         tensor: String,
@@ -166,7 +175,7 @@ pub enum CheckpointError {
         second: Spot,
     },
     /// A range that ends before it begins.
-    #[error("{}: {tensor}: data_offsets [{begin}, {end}] end before they begin", .file.display())]
+    #[error("{}: {tensor}: data_offsets [{begin}, {end}] end before they begin; {AGAIN}", .file.display())]
     RangeReversed {
         /// The file.
         file: PathBuf,
@@ -178,7 +187,7 @@ pub enum CheckpointError {
         end: u64,
     },
     /// A shape whose elements or bytes cannot be counted.
-    #[error("{}: {tensor}: the product of shape {shape:?} does not fit 64 bits", .file.display())]
+    #[error("{}: {tensor}: the product of shape {shape:?} does not fit 64 bits; {AGAIN}", .file.display())]
     ShapeOverflow {
         /// The file.
         file: PathBuf,
@@ -188,7 +197,7 @@ pub enum CheckpointError {
         shape: Vec<u64>,
     },
     /// A range that does not fit its shape.
-    #[error("{}: {tensor}: {dtype} {shape:?} takes {expected} bytes, data_offsets give {found}", .file.display())]
+    #[error("{}: {tensor}: {dtype} {shape:?} takes {expected} bytes, data_offsets give {found}; {AGAIN}", .file.display())]
     RangeLength {
         /// The file.
         file: PathBuf,
@@ -204,7 +213,7 @@ pub enum CheckpointError {
         found: u64,
     },
     /// Two tensors share bytes.
-    #[error("{}: {first} and {second} overlap: one ends at byte {end} of the data, the other begins at {begin}", .file.display())]
+    #[error("{}: {first} and {second} overlap: one ends at byte {end} of the data, the other begins at {begin}; {AGAIN}", .file.display())]
     Overlap {
         /// The file.
         file: PathBuf,
@@ -218,7 +227,7 @@ pub enum CheckpointError {
         begin: u64,
     },
     /// Bytes that belong to no tensor.
-    #[error("{}: a hole of {bytes} bytes between {first} and {second}", .file.display())]
+    #[error("{}: a hole of {bytes} bytes between {first} and {second}; {AGAIN}", .file.display())]
     Hole {
         /// The file.
         file: PathBuf,
@@ -230,7 +239,7 @@ pub enum CheckpointError {
         bytes: u64,
     },
     /// An empty tensor at the place of another.
-    #[error("{}: {empty} has no elements and shares offset {offset} with {other}", .file.display())]
+    #[error("{}: {empty} has no elements and shares offset {offset} with {other}; {AGAIN}", .file.display())]
     EmptyShares {
         /// The file.
         file: PathBuf,
@@ -242,7 +251,7 @@ pub enum CheckpointError {
         offset: u64,
     },
     /// The file ends before its tensors do.
-    #[error("{}: missing {missing} bytes: its header needs {needed}, file has {bytes}; fetch the file again", .file.display())]
+    #[error("{}: missing {missing} bytes: its header needs {needed}, file has {bytes}; {AGAIN}", .file.display())]
     Truncated {
         /// The file.
         file: PathBuf,
@@ -254,7 +263,7 @@ pub enum CheckpointError {
         bytes: u64,
     },
     /// The file goes on behind its tensors.
-    #[error("{}: {extra} bytes behind the last tensor: its header needs {needed}, file has {bytes}", .file.display())]
+    #[error("{}: {extra} bytes behind the last tensor: its header needs {needed}, file has {bytes}; {AGAIN}", .file.display())]
     Surplus {
         /// The file.
         file: PathBuf,
@@ -266,7 +275,7 @@ pub enum CheckpointError {
         bytes: u64,
     },
     /// The reference reader refuses what the scan accepted.
-    #[error("{}: {source}", .file.display())]
+    #[error("{}: {source}; {AGAIN}", .file.display())]
     Reference {
         /// The file.
         file: PathBuf,
@@ -314,7 +323,7 @@ pub enum CheckpointError {
         fault: PathFault,
     },
     /// A shard lacks what the index says it has.
-    #[error("{}: {tensor} should be in {shard}, which has no such tensor", .index.display())]
+    #[error("{}: {tensor} should be in {shard}, which has no such tensor; {AGAIN}", .index.display())]
     NotInShard {
         /// The index.
         index: PathBuf,
@@ -365,6 +374,26 @@ pub enum CheckpointError {
         /// What does not fit.
         why: &'static str,
     },
+    /// An element that no weight can have.
+    #[error(
+        "{}: {tensor}{index:?} is {value}, must be finite and at most {limit} in size; the file is damaged: fetch it again, or \
+         take it as it is with --no-weight-scan", .file.display()
+    )]
+    Element {
+        /// The shard.
+        file: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Its place in the tensor as stored, the first such.
+        index: Vec<u64>,
+        /// What stands there.
+        value: f32,
+        /// [`super::WEIGHT_MAX`].
+        limit: f32,
+    },
+    /// Of the folder's manifest.
+    #[error(transparent)]
+    Manifest(#[from] super::ManifestError),
 }
 
 impl CheckpointError {
@@ -374,7 +403,9 @@ impl CheckpointError {
             CheckpointError::NoFolder { .. } | CheckpointError::NoWeights { .. } => ExitCode::MissingInput,
             CheckpointError::Io { source, .. } => read_exit_code(source),
             CheckpointError::Part { .. } => ExitCode::Bug,
+            CheckpointError::Manifest(error) => error.exit_code(),
             CheckpointError::PickleOnly { .. }
+            | CheckpointError::Pickle { .. }
             | CheckpointError::HeaderCut { .. }
             | CheckpointError::HeaderBeyondFile { .. }
             | CheckpointError::HeaderTooLarge { .. }
@@ -396,7 +427,8 @@ impl CheckpointError {
             | CheckpointError::NotInShard { .. }
             | CheckpointError::Tensors { .. }
             | CheckpointError::Shape { .. }
-            | CheckpointError::DType { .. } => ExitCode::Data,
+            | CheckpointError::DType { .. }
+            | CheckpointError::Element { .. } => ExitCode::Data,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What tells one model from another, without reading all of its weights.
 
 use super::Checkpoint;
+use super::folder::TEXT_FILES;
 use serde_json::{Map, Value};
 use std::io::Read;
 use std::path::Path;
@@ -11,15 +12,6 @@ const WHOLE_BYTES: usize = 16 << 20;
 const SAMPLES: usize = 256;
 /// Bytes at each of them.
 const SAMPLE_BYTES: usize = 4096;
-/// Files of a folder, beside configuration and weights, that change what a request means.
-const TEXT_FILES: [&str; 6] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "tokenizer.model",
-];
 /// Bytes of such a file that are hashed: no reader takes more of one.
 const TEXT_BYTES_MAX: u64 = 512 << 20;
 

@@ -13,10 +13,20 @@ use std::path::{Component, Path, PathBuf};
 const SINGLE: &str = "model.safetensors";
 
 /// The weights in shards: which tensor is where.
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// Bytes of an index that are read. A model of 100,000 tensors has one near 10 MiB.
 const INDEX_BYTES_MAX: u64 = 64 << 20;
+
+/// Files of a folder, beside configuration and weights, that change what a request means.
+pub(super) const TEXT_FILES: [&str; 6] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "tokenizer.model",
+];
 
 /// The weight files of a folder.
 pub(crate) struct Listing {
@@ -31,7 +41,9 @@ pub(crate) struct Listing {
 /// Finds the weights of `dir`. One file goes before an index, as elsewhere.
 pub(crate) fn list(dir: &Path) -> Result<Listing, CheckpointError> {
     if !dir.is_dir() {
-        return Err(CheckpointError::NoFolder { dir: dir.into() });
+        let (by, named) = (dir.into(), Shown::quoted(&dir.file_name().unwrap_or_default().to_string_lossy()));
+        let pickle = dir.is_file() && is_pickle(dir);
+        return Err(if pickle { CheckpointError::Pickle { by, named } } else { CheckpointError::NoFolder { dir: by } });
     }
     let index = dir.join(INDEX);
     if dir.join(SINGLE).symlink_metadata().is_ok() {
@@ -47,6 +59,9 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, CheckpointError> {
     let places = read_index(&index)?;
     let mut shards = BTreeMap::new();
     for shard in places.values() {
+        if is_pickle(Path::new(shard)) {
+            return Err(CheckpointError::Pickle { by: index, named: Shown::quoted(shard) });
+        }
         if !shards.contains_key(shard) {
             shards.insert(shard.clone(), inside(dir, &index, shard)?);
         }
@@ -54,11 +69,16 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, CheckpointError> {
     Ok(Listing { shards: shards.into_iter().collect(), places, index })
 }
 
+/// Whether the ending of a file says pickle.
+fn is_pickle(file: &Path) -> bool {
+    let endings = ["bin", "pt", "pth", "ckpt", "pkl"].map(OsStr::new);
+    file.extension().is_some_and(|ending| endings.contains(&ending))
+}
+
 /// The first file, by name, whose ending says pickle.
 fn pickle_in(dir: &Path) -> Option<String> {
-    let endings = ["bin", "pt", "pth", "ckpt"].map(OsStr::new);
     let files = std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(PathBuf::from(entry.ok()?.file_name())));
-    let pickles = files.filter(|name| name.extension().is_some_and(|ending| endings.contains(&ending)));
+    let pickles = files.filter(|name| is_pickle(name));
     pickles.min().map(|name| name.display().to_string())
 }
 

@@ -11,8 +11,10 @@ mod fingerprint;
 mod folder;
 mod generation;
 mod header;
+mod manifest;
 mod map;
 mod rows;
+mod scan;
 
 pub use check::Unclaimed;
 pub use config::{
@@ -21,7 +23,10 @@ pub use config::{
 pub use dummy::DummyRows;
 pub use error::{CheckpointError, Names, PathFault, Spot};
 pub use generation::SamplingDefaults;
+pub use manifest::{Integrity, MANIFEST, ManifestError, write_manifest};
 pub use rows::TensorRows;
+pub(crate) use scan::Scanned;
+pub use scan::WEIGHT_MAX;
 
 use crate::error::Error;
 use graph::DType;

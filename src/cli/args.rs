@@ -84,6 +84,9 @@ pub(super) struct Deploy {
     /// Every prompt computes its own pages.
     #[arg(long)]
     no_enable_prefix_caching: bool,
+    /// Take weights that are not finite or absurdly large as they are.
+    #[arg(long)]
+    no_weight_scan: bool,
 }
 
 /// A number that `fits`, or what is allowed.
@@ -172,6 +175,9 @@ impl Deploy {
         }
         if self.no_enable_prefix_caching {
             builder = builder.without_prefix_caching();
+        }
+        if self.no_weight_scan {
+            builder = builder.without_weight_scan();
         }
         Ok(builder)
     }
@@ -313,6 +319,9 @@ pub(super) struct Models {
     /// As JSON.
     #[arg(long)]
     pub(super) json: bool,
+    /// Write BLAKE3SUMS of a model folder, which its files are held against whenever they are loaded.
+    #[arg(long, value_name = "DIR", conflicts_with = "json")]
+    pub(super) manifest: Option<PathBuf>,
 }
 
 /// vLLM's two-letter flags, which clap would read as bundles of one-letter ones.

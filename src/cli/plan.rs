@@ -1,6 +1,7 @@
-//! `plan` and `models`: what would run, and what can.
+//! `plan` and `models`: what would run, and what can; and the manifest of a model folder.
 
 use super::{Failure, args};
+use crate::checkpoint::write_manifest;
 use graph::models::FAMILIES;
 use graph::plan::explain::explain;
 
@@ -16,8 +17,13 @@ pub(super) fn plan(args: &args::Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints the families known.
+/// Prints the families known, or writes the hashes of a folder.
 pub(super) fn models(args: &args::Models) -> Result<(), Failure> {
+    if let Some(dir) = &args.manifest {
+        let (file, files) = write_manifest(dir)?;
+        println!("{}: {files} files", file.display());
+        return Ok(());
+    }
     if args.json {
         let row = |f: &graph::models::Family| serde_json::json!({"name": f.name, "model_types": f.model_types, "source": f.source});
         println!("{}", serde_json::Value::Array(FAMILIES.iter().map(row).collect()));

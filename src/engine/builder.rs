@@ -4,7 +4,7 @@ use super::conductor::{Conductor, Signal};
 use super::detokenizer::{Bulletin, Detokenizer};
 use super::supervision::{Lanes, Supervisor};
 use super::{Engine, EngineError, devices};
-use crate::checkpoint::{Checkpoint, DummyRows, TensorRows, remote_code};
+use crate::checkpoint::{Checkpoint, DummyRows, Integrity, Note, Scanned, TensorRows, remote_code};
 use crate::error::Error;
 use crate::text::Tokenizer;
 use actix::Actor as _;
@@ -50,6 +50,7 @@ pub struct EngineBuilder {
     threads: Option<usize>,
     capture: bool,
     prefix_caching: bool,
+    scan: bool,
     pin: bool,
     pub(super) isa: Isa,
     trace: Option<Trace>,
@@ -70,6 +71,7 @@ impl EngineBuilder {
             threads: None,
             capture: false,
             prefix_caching: true,
+            scan: true,
             pin: false,
             isa: Isa::detect(),
             trace: None,
@@ -139,6 +141,12 @@ impl EngineBuilder {
     /// Every prompt computes its own pages.
     pub fn without_prefix_caching(mut self) -> Self {
         self.prefix_caching = false;
+        self
+    }
+
+    /// Takes weights as they are, even those that are not finite or over [`crate::checkpoint::WEIGHT_MAX`].
+    pub fn without_weight_scan(mut self) -> Self {
+        self.scan = false;
         self
     }
 
@@ -233,9 +241,13 @@ impl EngineBuilder {
             tokenizer.check_rows(vocabulary)?;
         }
         let defaults = self.checkpoint.generation_defaults(vocabulary)?;
+        let unguarded = match self.checkpoint.verify()? {
+            Integrity::Unknown => Some(Note::ManifestAbsent { dir: self.checkpoint.dir().into() }),
+            Integrity::Held { .. } | Integrity::Inherent => None,
+        };
         let said = defaults.notes.iter().map(ToString::to_string);
-        let code = remote_code(self.checkpoint.config()).map(|note| note.to_string());
-        let notes = code.into_iter().chain(architecture.notes).chain(said);
+        let code = remote_code(self.checkpoint.config()).into_iter().chain(unguarded).map(|note| note.to_string());
+        let notes = code.chain(architecture.notes).chain(said);
         let notes = notes.chain(plan.data().settings.notes.iter().cloned()).collect();
         let executors = self.executors(&plan, &teams)?;
         let trace = self.trace.clone().unwrap_or_default();
@@ -317,12 +329,20 @@ impl EngineBuilder {
     }
 
     fn load(&self, spec: &WeightSpec, team: &Team) -> Result<Weight, Error> {
-        let source: Box<dyn RowSource> = if self.dummy_weights {
-            Box::new(DummyRows::new(spec, self.dtype.unwrap_or(DType::Bf16), 0)?)
-        } else {
-            Box::new(TensorRows::new(&self.checkpoint, spec)?)
+        let load = |source: &dyn RowSource| {
+            Weight::load(spec, source, team).map_err(|fault| EngineError::Kernels(vec![fault]))
         };
-        Ok(Weight::load(spec, source.as_ref(), team).map_err(|fault| EngineError::Kernels(vec![fault]))?)
+        if self.dummy_weights {
+            return Ok(load(&DummyRows::new(spec, self.dtype.unwrap_or(DType::Bf16), 0)?)?);
+        }
+        let rows = TensorRows::new(&self.checkpoint, spec)?;
+        if !self.scan {
+            return Ok(load(&rows)?);
+        }
+        let scanned = Scanned::new(&rows);
+        let weight = load(&scanned)?;
+        scanned.finish(&self.checkpoint, &spec.name)?;
+        Ok(weight)
     }
 }
 

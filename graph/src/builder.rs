@@ -16,7 +16,7 @@ use crate::axis::{Axis, AxisDef, Extent, ParamId, ValueId};
 use crate::error::GraphError;
 use crate::infer::infer;
 use crate::model::{Draft, Model, Node, ParamDef, Section};
-use crate::op::{Binary, Mask, Op, Unary};
+use crate::op::{Attention, Binary, Norm, Op, Unary};
 use crate::rope::Rope;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -142,9 +142,14 @@ impl<'b> Value<'b> {
         self.then(Op::Bias { x: self.id, w: w.id })
     }
 
-    /// RMS normalisation over the last axis.
+    /// Normalisation over the axes of `w`.
+    pub fn norm(self, w: Param<'b>, norm: Norm) -> Self {
+        self.then(Op::Norm { x: self.id, w: w.id, norm })
+    }
+
+    /// RMS normalisation over the axes of `w`.
     pub fn rms_norm(self, w: Param<'b>, eps: f32) -> Self {
-        self.then(Op::RmsNorm { x: self.id, w: w.id, eps })
+        self.norm(w, Norm::rms(eps))
     }
 
     /// Rotary embedding of the last axis.
@@ -152,9 +157,14 @@ impl<'b> Value<'b> {
         self.then(Op::Rope { x: self.id, rope: rope.clone() })
     }
 
-    /// Attention of these queries over `k` and `v`.
-    pub fn attend(self, k: Self, v: Self, mask: Mask, scale: f32) -> Self {
-        self.then(Op::Attend { q: self.id, k: k.id, v: v.id, mask, scale })
+    /// Attention of these queries over `k` and `v`, with sinks where there are some.
+    pub fn attend(self, k: Self, v: Self, sinks: Option<Param<'b>>, how: Attention) -> Self {
+        self.then(Op::Attend { q: self.id, k: k.id, v: v.id, sinks: sinks.map(|w| w.id), how })
+    }
+
+    /// Times a constant; nothing at all where it is 1.
+    pub fn scale(self, by: f32) -> Self {
+        if by == 1.0 { self } else { self.map(Unary::Scale(by)) }
     }
 
     /// A pointwise function.

@@ -3,7 +3,7 @@
 use crate::axis::{Axis, ParamId, ValueId};
 use crate::error::GraphError;
 use crate::model::Draft;
-use crate::op::Op;
+use crate::op::{Op, Unary};
 
 /// The rows axis: always the first.
 pub(crate) const ROWS: Axis = Axis(0);
@@ -37,10 +37,12 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             at.wants(x[1..].ends_with(w), "weight", &format!("the last axes of [{}]", draft.names(x)), w)?;
             Ok(x.to_vec())
         }
-        Op::RmsNorm { x, w, eps } => {
+        Op::Norm { x, w, norm } => {
             let (x, w) = (at.value(x)?, at.param(w)?);
-            at.wants(x.len() >= 2 && w == &x[x.len() - 1..], "weight", &at.last(x), w)?;
-            at.constant(eps.is_finite() && eps >= 0.0, "eps", eps, "0 or more")?;
+            let fits = !w.is_empty() && x.len() >= 2 && x[1..].ends_with(w);
+            at.wants(fits, "weight", &format!("the last axes of [{}]", draft.names(x)), w)?;
+            at.constant(norm.eps.is_finite() && norm.eps >= 0.0, "eps", norm.eps, "0 or more")?;
+            at.constant(norm.offset.is_finite(), "offset", norm.offset, "a finite number")?;
             Ok(x.to_vec())
         }
         Op::Rope { x, ref rope } => {
@@ -52,16 +54,32 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             at.constant(rope.theta.is_finite() && rope.theta > 0.0, "theta", rope.theta, "above 0")?;
             Ok(x.to_vec())
         }
-        Op::Attend { q, k, v, scale, .. } => {
+        Op::Attend { q, k, v, sinks, how } => {
             let (q, k, v) = (at.value(q)?, at.value(k)?, at.value(v)?);
             at.wants(q.len() == 4 && q[0] == ROWS, "queries", "[rows, heads, group, dim]", q)?;
             let wants = [q[0], q[1], q[3]];
             at.wants(k == wants, "keys", &format!("[{}]", draft.names(&wants)), k)?;
             at.wants(v == wants, "values", &format!("[{}]", draft.names(&wants)), v)?;
-            at.constant(scale.is_finite() && scale > 0.0, "scale", scale, "above 0")?;
+            if let Some(sinks) = sinks {
+                let wants = format!("[{}]", draft.names(&q[1..3]));
+                at.wants(at.param(sinks)? == &q[1..3], "sinks", &wants, at.param(sinks)?)?;
+            }
+            at.constant(how.scale.is_finite() && how.scale > 0.0, "scale", how.scale, "above 0")?;
+            at.constant(how.window != Some(0), "window", 0, "1 or more")?;
+            let cap = how.softcap.unwrap_or(1.0);
+            at.constant(cap.is_finite() && cap > 0.0, "softcap", cap, "above 0")?;
             Ok(q.to_vec())
         }
-        Op::Unary(_, x) | Op::SampledRows(x) => Ok(at.value(x)?.to_vec()),
+        Op::Unary(f, x) => {
+            let (field, c, least) = match f {
+                Unary::Scale(c) => ("by", c, f32::MIN),
+                Unary::Softcap(c) => ("cap", c, f32::MIN_POSITIVE),
+                Unary::Silu | Unary::Gelu | Unary::GeluTanh | Unary::Relu => ("by", 1.0, 0.0),
+            };
+            at.constant(c.is_finite() && c >= least, field, c, "a finite number, a cap above 0")?;
+            Ok(at.value(x)?.to_vec())
+        }
+        Op::SampledRows(x) => Ok(at.value(x)?.to_vec()),
         Op::Binary(_, a, b) => {
             let (a, b) = (at.value(a)?, at.value(b)?);
             at.wants(a == b, "second operand", &format!("[{}]", draft.names(a)), b)?;
@@ -93,10 +111,6 @@ impl<'a> At<'a> {
 
     fn unknown(&self, what: &'static str, number: usize, count: usize) -> GraphError {
         GraphError::Unknown { node: self.node, op: self.op.name(), what, number, count }
-    }
-
-    fn last(&self, x: &[Axis]) -> String {
-        format!("[{}]", self.draft.names(&x[x.len().saturating_sub(1)..]))
     }
 
     fn wants(&self, holds: bool, what: &'static str, wants: &str, got: &[Axis]) -> Result<(), GraphError> {

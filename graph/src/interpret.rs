@@ -4,7 +4,7 @@
 
 use crate::axis::{Axis, ValueId};
 use crate::model::Model;
-use crate::op::{Binary, Op, Unary};
+use crate::op::{Attention, Binary, Norm, NormKind, Op, Unary};
 use crate::rope::Rope;
 
 /// A value: the lengths of its axes, and its elements with the last axis innermost.
@@ -14,13 +14,6 @@ pub struct Tensor {
     pub dims: Vec<usize>,
     /// Elements.
     pub data: Vec<f32>,
-}
-
-impl Tensor {
-    /// Elements of the last axis, run by run.
-    fn runs(&self) -> impl Iterator<Item = &[f32]> {
-        self.data.chunks_exact(self.dims.last().copied().unwrap_or(1).max(1))
-    }
 }
 
 /// Every value of `model` for one sequence. `weight` gives the elements of a weight by its checkpoint name.
@@ -80,12 +73,15 @@ impl Interpreter<'_> {
                 let w = self.param(op);
                 self.value(x).data.iter().zip(w.iter().cycle()).map(|(x, w)| x + w).collect()
             }
-            Op::RmsNorm { x, eps, .. } => {
+            Op::Norm { x, norm: how, .. } => {
                 let w = self.param(op);
-                self.value(x).runs().flat_map(|run| rms_norm(run, &w, eps)).collect()
+                self.value(x).data.chunks_exact(w.len()).flat_map(|run| norm(run, &w, how)).collect()
             }
             Op::Rope { x, ref rope } => rotate(self.value(x), rope),
-            Op::Attend { q, k, v, scale, .. } => attend([q, k, v].map(|id| self.value(id)), scale),
+            Op::Attend { q, k, v, sinks, how } => {
+                let sinks = sinks.map(|_| self.param(op));
+                attend([q, k, v].map(|id| self.value(id)), sinks.as_deref(), how)
+            }
             Op::Unary(f, x) => self.value(x).data.iter().map(|&x| unary(f, x)).collect(),
             Op::Binary(f, a, b) => {
                 let f = match f {
@@ -118,10 +114,14 @@ impl Interpreter<'_> {
     }
 }
 
-fn rms_norm<'a>(x: &'a [f32], w: &'a [f32], eps: f32) -> impl Iterator<Item = f32> + 'a {
-    let mean = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>() / x.len() as f64;
-    let scale = (1.0 / (mean + f64::from(eps)).sqrt()) as f32;
-    x.iter().zip(w).map(move |(x, w)| x * scale * w)
+fn norm<'a>(x: &'a [f32], w: &'a [f32], norm: Norm) -> impl Iterator<Item = f32> + 'a {
+    let average = |f: &dyn Fn(f64) -> f64| x.iter().map(|&v| f(v.into())).sum::<f64>() / x.len() as f64;
+    let mean = match norm.kind {
+        NormKind::Rms => 0.0,
+        NormKind::Layer => average(&|v| v),
+    };
+    let scale = 1.0 / (average(&|v| (v - mean) * (v - mean)) + f64::from(norm.eps)).sqrt();
+    x.iter().zip(w).map(move |(x, w)| ((f64::from(*x) - mean) * scale) as f32 * (w + norm.offset))
 }
 
 fn rotate(x: &Tensor, rope: &Rope) -> Vec<f32> {
@@ -141,21 +141,24 @@ fn rotate(x: &Tensor, rope: &Rope) -> Vec<f32> {
     out
 }
 
-/// Causal attention, q `[rows, heads, group, dim]`, k and v `[rows, heads, dim]`.
-fn attend([q, k, v]: [&Tensor; 3], scale: f32) -> Vec<f32> {
+/// Causal attention, q `[rows, heads, group, dim]`, k and v `[rows, heads, dim]`, sinks `[heads, group]`.
+fn attend([q, k, v]: [&Tensor; 3], sinks: Option<&[f32]>, how: Attention) -> Vec<f32> {
     let [rows, heads, group, dim] = q.dims[..] else { panic!("queries have four axes") };
     let mut out = vec![0.0; q.data.len()];
     for (at, out) in out.chunks_exact_mut(dim).enumerate() {
         let (row, head) = (at / (heads * group), at / group % heads);
         let q = &q.data[at * dim..][..dim];
         let key = |t: &Tensor, s: usize, d: usize| f64::from(t.data[(s * heads + head) * dim + d]);
-        let score = |s| (0..dim).map(|d| f64::from(q[d]) * key(k, s, d)).sum::<f64>() * f64::from(scale);
-        let scores: Vec<f64> = (0..=row).map(score).collect();
-        let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let score = |s| (0..dim).map(|d| f64::from(q[d]) * key(k, s, d)).sum::<f64>() * f64::from(how.scale);
+        let cap = |score: f64| how.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
+        let first = how.first(row as u32) as usize;
+        let scores: Vec<f64> = (first..=row).map(|s| cap(score(s))).collect();
+        let sink = sinks.map_or(f64::NEG_INFINITY, |sinks| sinks[at % (heads * group)].into());
+        let top = scores.iter().copied().fold(sink, f64::max);
         let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
-        let sum: f64 = weights.iter().sum();
+        let sum: f64 = weights.iter().sum::<f64>() + (sink - top).exp();
         for (d, out) in out.iter_mut().enumerate() {
-            *out = (weights.iter().enumerate().map(|(s, w)| w * key(v, s, d)).sum::<f64>() / sum) as f32;
+            *out = (weights.iter().enumerate().map(|(s, w)| w * key(v, first + s, d)).sum::<f64>() / sum) as f32;
         }
     }
     debug_assert_eq!(out.len(), rows * heads * group * dim);
@@ -169,6 +172,8 @@ fn unary(f: Unary, x: f32) -> f32 {
         Unary::Gelu => 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2)),
         Unary::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
         Unary::Relu => x.max(0.0),
+        Unary::Scale(by) => x * f64::from(by),
+        Unary::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
     };
     y as f32
 }

@@ -6,16 +6,72 @@ use crate::axis::{ParamId, ValueId};
 use crate::rope::Rope;
 use serde::{Deserialize, Serialize};
 
-/// Which positions a query row may read.
+/// What attention does beside softmax(q kᵀ) v over the positions of a sequence up to the query's own.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Attention {
+    /// What scores are multiplied by.
+    pub scale: f32,
+    /// A query reads this many positions, its own counted; `None` is all up to its own
+    /// (Beltagy et al. 2020, arXiv:2004.05150, §3.1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u32>,
+    /// Scores become cap · tanh(score / cap) after the scale (Gemma Team 2024, arXiv:2408.00118, §2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f32>,
+}
+
+impl Attention {
+    /// Scores times `scale`, over all positions.
+    pub fn scaled(scale: f32) -> Self {
+        Self { scale, window: None, softcap: None }
+    }
+
+    /// The first position that a query at `position` reads.
+    pub fn first(&self, position: u32) -> u32 {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
+/// What a norm divides by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mask {
-    /// All positions of its own sequence up to its own.
-    Causal,
+pub enum NormKind {
+    /// √(mean(x²) + eps) (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4).
+    Rms,
+    /// √(var(x) + eps), after the mean is taken off (Ba et al. 2016, arXiv:1607.06450, eq. 3).
+    Layer,
+}
+
+/// A norm: (x - mean) / √(… + eps) · (w + offset).
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Norm {
+    /// What is divided by.
+    pub kind: NormKind,
+    /// Added to the mean square or the variance.
+    pub eps: f32,
+    /// Added to the weight: 1 where a checkpoint stores the scale less one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offset: f32,
+}
+
+fn is_zero(offset: &f32) -> bool {
+    *offset == 0.0
+}
+
+impl Norm {
+    /// RMS norm with the weight as it is.
+    pub fn rms(eps: f32) -> Self {
+        Self { kind: NormKind::Rms, eps, offset: 0.0 }
+    }
+
+    /// Layer norm with the weight as it is.
+    pub fn layer(eps: f32) -> Self {
+        Self { kind: NormKind::Layer, eps, offset: 0.0 }
+    }
 }
 
 /// A pointwise function of one operand.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unary {
     /// x · σ(x).
@@ -26,6 +82,10 @@ pub enum Unary {
     GeluTanh,
     /// max(x, 0).
     Relu,
+    /// c · x.
+    Scale(f32),
+    /// c · tanh(x / c).
+    Softcap(f32),
 }
 
 /// A pointwise function of two operands of equal axes.
@@ -64,14 +124,14 @@ pub enum Op {
         /// Weight; its axes are the trailing ones of `x`.
         w: ParamId,
     },
-    /// x · w / √(mean(x²) + eps) over the last axis (Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4).
-    RmsNorm {
+    /// A norm over the axes of its weight.
+    Norm {
         /// Activations.
         x: ValueId,
-        /// Weight over the last axis of `x`.
+        /// Weight; its axes are the trailing ones of `x`.
         w: ParamId,
-        /// Added to the mean square.
-        eps: f32,
+        /// Which norm.
+        norm: Norm,
     },
     /// Rotation of the last axis by each row's position.
     Rope {
@@ -81,7 +141,8 @@ pub enum Op {
         rope: Rope,
     },
     /// Softmax attention over a sequence: q `[rows, heads, group, dim]`, k and v `[rows, heads, dim]` → as q
-    /// (Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped as in arXiv:2305.13245).
+    /// (Vaswani et al. 2017, arXiv:1706.03762, eq. 1; grouped as in arXiv:2305.13245). A sink is one more score of each head
+    /// that has no value (arXiv:2508.10925, §2.3).
     Attend {
         /// Queries.
         q: ValueId,
@@ -89,10 +150,10 @@ pub enum Op {
         k: ValueId,
         /// Values.
         v: ValueId,
-        /// Visibility.
-        mask: Mask,
-        /// What scores are multiplied by before the softmax.
-        scale: f32,
+        /// Sinks `[heads, group]`.
+        sinks: Option<ParamId>,
+        /// Scale, window and cap.
+        how: Attention,
     },
     /// Pointwise, one operand.
     Unary(Unary, ValueId),
@@ -108,7 +169,7 @@ impl Op {
         match *self {
             Op::Tokens => vec![],
             Op::Gather { ids, .. } => vec![ids],
-            Op::Contract { x, .. } | Op::Bias { x, .. } | Op::RmsNorm { x, .. } | Op::Rope { x, .. } => vec![x],
+            Op::Contract { x, .. } | Op::Bias { x, .. } | Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x],
             Op::Attend { q, k, v, .. } => vec![q, k, v],
             Op::Unary(_, x) | Op::SampledRows(x) => vec![x],
             Op::Binary(_, a, b) => vec![a, b],
@@ -118,13 +179,11 @@ impl Op {
     /// The weight this op reads, if any.
     pub fn param(&self) -> Option<ParamId> {
         match *self {
-            Op::Gather { table: p, .. }
-            | Op::Contract { w: p, .. }
-            | Op::Bias { w: p, .. }
-            | Op::RmsNorm { w: p, .. } => Some(p),
-            Op::Tokens | Op::Rope { .. } | Op::Attend { .. } | Op::Unary(..) | Op::Binary(..) | Op::SampledRows(_) => {
-                None
+            Op::Gather { table: p, .. } | Op::Contract { w: p, .. } | Op::Bias { w: p, .. } | Op::Norm { w: p, .. } => {
+                Some(p)
             }
+            Op::Attend { sinks, .. } => sinks,
+            Op::Tokens | Op::Rope { .. } | Op::Unary(..) | Op::Binary(..) | Op::SampledRows(_) => None,
         }
     }
 
@@ -135,13 +194,16 @@ impl Op {
             Op::Gather { .. } => "gather",
             Op::Contract { .. } => "contract",
             Op::Bias { .. } => "bias",
-            Op::RmsNorm { .. } => "rms_norm",
+            Op::Norm { norm: Norm { kind: NormKind::Rms, .. }, .. } => "rms_norm",
+            Op::Norm { norm: Norm { kind: NormKind::Layer, .. }, .. } => "layer_norm",
             Op::Rope { .. } => "rope",
             Op::Attend { .. } => "attend",
             Op::Unary(Unary::Silu, _) => "silu",
             Op::Unary(Unary::Gelu, _) => "gelu",
             Op::Unary(Unary::GeluTanh, _) => "gelu_tanh",
             Op::Unary(Unary::Relu, _) => "relu",
+            Op::Unary(Unary::Scale(_), _) => "scale",
+            Op::Unary(Unary::Softcap(_), _) => "softcap",
             Op::Binary(Binary::Add, ..) => "add",
             Op::Binary(Binary::Mul, ..) => "mul",
             Op::SampledRows(_) => "sampled_rows",

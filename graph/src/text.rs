@@ -11,7 +11,7 @@
 use crate::axis::{Axis, AxisDef, Extent, ParamId, ValueId};
 use crate::error::GraphError;
 use crate::model::{Draft, Node, ParamDef, Section};
-use crate::op::{Binary, Mask, Op, Unary};
+use crate::op::{Attention, Binary, Norm, NormKind, Op, Unary};
 use crate::rope::Rope;
 use std::fmt::Write;
 
@@ -48,8 +48,16 @@ fn op_text(draft: &Draft, op: &Op) -> String {
         write!(text, " {}", draft.params[p.index()].name).expect("a String takes any text");
     }
     match op {
-        Op::RmsNorm { eps, .. } => text + &format!(" eps={eps}"),
-        Op::Attend { mask: Mask::Causal, scale, .. } => text + &format!(" mask=causal scale={scale}"),
+        Op::Norm { norm, .. } if norm.offset == 0.0 => text + &format!(" eps={}", norm.eps),
+        Op::Norm { norm, .. } => text + &format!(" eps={} offset={}", norm.eps, norm.offset),
+        Op::Attend { how, .. } => {
+            let optional = |name, value: Option<String>| value.map(|v| format!(" {name}={v}")).unwrap_or_default();
+            let window = optional("window", how.window.map(|w| w.to_string()));
+            let softcap = optional("softcap", how.softcap.map(|c| c.to_string()));
+            text + &format!(" scale={}{window}{softcap}", how.scale)
+        }
+        Op::Unary(Unary::Scale(by), _) => text + &format!(" by={by}"),
+        Op::Unary(Unary::Softcap(cap), _) => text + &format!(" cap={cap}"),
         Op::Rope { rope, .. } => text + " " + &serde_json::to_string(rope).expect("numbers and names only"),
         Op::Tokens
         | Op::Gather { .. }
@@ -133,20 +141,28 @@ impl Parser {
             "gather" => Op::Gather { ids: v(1)?, table: p(2)? },
             "contract" => Op::Contract { x: v(1)?, w: p(2)? },
             "bias" => Op::Bias { x: v(1)?, w: p(2)? },
-            "rms_norm" => Op::RmsNorm { x: v(1)?, w: p(2)?, eps: constant(&words, "eps=")? },
+            "rms_norm" => Op::Norm { x: v(1)?, w: p(2)?, norm: norm(&words, NormKind::Rms)? },
+            "layer_norm" => Op::Norm { x: v(1)?, w: p(2)?, norm: norm(&words, NormKind::Layer)? },
             "rope" => {
                 let at = text.find('{').ok_or("rope ends in its angles as JSON")?;
                 let rope: Rope = serde_json::from_str(&text[at..]).map_err(|_| "the angles of rope cannot be read")?;
                 Op::Rope { x: v(1)?, rope }
             }
             "attend" => {
-                let scale = constant(&words, "scale=")?;
-                Op::Attend { q: v(1)?, k: v(2)?, v: v(3)?, mask: Mask::Causal, scale }
+                let how = Attention {
+                    scale: constant(&words, "scale=")?,
+                    window: optional(&words, "window=")?,
+                    softcap: optional(&words, "softcap=")?,
+                };
+                let sinks = words.get(4).filter(|w| !w.contains('=')).map(|w| self.param(w)).transpose()?;
+                Op::Attend { q: v(1)?, k: v(2)?, v: v(3)?, sinks, how }
             }
             "silu" => Op::Unary(Unary::Silu, v(1)?),
             "gelu" => Op::Unary(Unary::Gelu, v(1)?),
             "gelu_tanh" => Op::Unary(Unary::GeluTanh, v(1)?),
             "relu" => Op::Unary(Unary::Relu, v(1)?),
+            "scale" => Op::Unary(Unary::Scale(constant(&words, "by=")?), v(1)?),
+            "softcap" => Op::Unary(Unary::Softcap(constant(&words, "cap=")?), v(1)?),
             "add" => Op::Binary(Binary::Add, v(1)?, v(2)?),
             "mul" => Op::Binary(Binary::Mul, v(1)?, v(2)?),
             "sampled_rows" => Op::SampledRows(v(1)?),
@@ -175,6 +191,15 @@ fn value(text: &str) -> Read<ValueId> {
 }
 
 fn constant(words: &[&str], name: &'static str) -> Read<f32> {
-    let text = words.iter().find_map(|w| w.strip_prefix(name)).ok_or("a constant is missing")?;
-    text.parse().map_err(|_| "a constant is not a number")
+    optional(words, name)?.ok_or("a constant is missing")
+}
+
+fn optional<T: std::str::FromStr>(words: &[&str], name: &'static str) -> Read<Option<T>> {
+    let text = words.iter().find_map(|w| w.strip_prefix(name));
+    text.map(|text| text.parse().map_err(|_| "a constant is not a number")).transpose()
+}
+
+fn norm(words: &[&str], kind: NormKind) -> Read<Norm> {
+    let offset = optional(words, "offset=")?.unwrap_or(0.0);
+    Ok(Norm { kind, eps: constant(words, "eps=")?, offset })
 }

@@ -64,7 +64,7 @@ fn graphs() {
     graph(
         "param model.layers.0.input_layernorm.weight [hidden]",
         "param model.layers.0.input_layernorm.weight [ffn]",
-        "%2 (rms_norm model.layers.0.input_layernorm.weight): weight: wants [hidden], got [ffn]",
+        "%2 (rms_norm model.layers.0.input_layernorm.weight): weight: wants the last axes of [rows, hidden], got [ffn]",
     );
     graph("param lm_head", "param spare [ffn]\nparam lm_head", "weight spare is never read");
     graph(

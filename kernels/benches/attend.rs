@@ -6,7 +6,7 @@ mod common;
 
 use common::{executor, noise, operand, print, team};
 use graph::plan::{CacheSpec, Call, Place, Program};
-use graph::{DType, Mask};
+use graph::{Attention, DType};
 use kernels::ceiling::{compare, fma_peak, read_bandwidth};
 use kernels::{Executor, Memory, Span, Step, Team};
 use std::sync::Arc;
@@ -59,8 +59,8 @@ fn bench(team: &Arc<Team>, memory: &Memory, dtype: DType) {
         kv_heads: HEADS,
         group: GROUP,
         head_dim: DIM,
-        mask: Mask::Causal,
-        scale: 0.088,
+        sinks: None,
+        how: Attention::scaled(0.088),
     };
     let program = Program { calls: vec![attend], caches: vec![cache], ..Program::default() };
     let mut executor = executor(program, vec![], 512, SEQUENCES * PAGES, team);

@@ -17,8 +17,8 @@ pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
         Call::Gather { .. } | Call::Contract { .. } | Call::Attend { .. } => dtype != DType::U32,
         // Vectors and activations are f32.
         Call::Bias { .. }
-        | Call::RmsNorm { .. }
-        | Call::AddRmsNorm { .. }
+        | Call::Norm { .. }
+        | Call::AddNorm { .. }
         | Call::Rope { .. }
         | Call::Gated { .. }
         | Call::Unary { .. }

@@ -283,11 +283,17 @@ fn load_sums<S: Simd, const R: usize, const P: usize>(s: S, from: &Sums<R, P>) -
     let mut sums = [[[s.zero(); 2]; P]; R];
     for r in 0..R {
         for p in 0..P {
-            let [low, high] = halves(&from[r][p]);
-            sums[r][p] = [s.load(low), s.load(high)];
+            sums[r][p] = load_lanes(s, &from[r][p]);
         }
     }
     sums
+}
+
+/// Reads 16 lanes.
+#[inline(always)]
+pub(crate) fn load_lanes<S: Simd>(s: S, from: &[f32; LANES]) -> [S::V; 2] {
+    let [low, high] = halves(from);
+    [s.load(low), s.load(high)]
 }
 
 /// Writes 16 lanes.

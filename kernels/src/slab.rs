@@ -34,6 +34,11 @@ impl<'a> Slab<'a> {
         Self { start, len, life: PhantomData }
     }
 
+    /// Whether both begin at one place.
+    pub(crate) fn same(self, other: Slab<'_>) -> bool {
+        std::ptr::eq(self.start, other.start)
+    }
+
     /// How many.
     pub(crate) fn len(self) -> usize {
         self.len

@@ -1,7 +1,7 @@
 //! Running a step allocates nothing, on any thread of its team.
 
 use graph::plan::{CacheSpec, Call, Operand, Place, Program, RowSet, WeightId, WeightSpec, WeightUse};
-use graph::{DType, Mask, Rope, RopeScaling, Unary};
+use graph::{Attention, DType, Norm, Rope, RopeScaling, Unary};
 use kernels::{Executor, Isa, Limits, Memory, RowSource, Span, Step, Team, TeamSpec, Weight};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -72,9 +72,9 @@ fn executor() -> Executor {
     let rope = Rope { theta: 10000.0, dims: 64, scaling: RopeScaling::Default };
     let calls = vec![
         Call::Gather { table: w(0), first: 0, ids, y: all(0) },
-        Call::RmsNorm { x: all(0), w: w(1), eps: 1e-6, y: all(1) },
+        Call::Norm { x: all(0), w: w(1), norm: Norm::rms(1e-6), y: all(1) },
         Call::Contract { x: all(1), parts: vec![(w(0), all(2)), (w(0), all(3)), (w(0), all(4))] },
-        Call::Rope { x: all(2), head_dim: 64, rope },
+        Call::Rope { x: all(2), head_dim: 64, rope, y: all(2) },
         Call::Attend {
             q: all(2),
             k: all(3),
@@ -84,11 +84,11 @@ fn executor() -> Executor {
             kv_heads: 4,
             group: 1,
             head_dim: 64,
-            mask: Mask::Causal,
-            scale: 0.1,
+            sinks: None,
+            how: Attention::scaled(0.1),
         },
         Call::Gated { gate: all(5), up: all(0), f: Unary::Silu, y: all(5) },
-        Call::AddRmsNorm { a: all(0), b: all(5), sum: all(0), w: w(1), eps: 1e-6, y: all(1) },
+        Call::AddNorm { a: all(0), b: all(5), sum: all(0), w: w(1), norm: Norm::rms(1e-6), y: all(1) },
         Call::SampledRows { x: all(1), y: last },
     ];
     let caches = vec![CacheSpec { kv_heads: 4, head_dim: 64, dtype: DType::Bf16 }];

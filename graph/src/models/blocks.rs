@@ -5,7 +5,7 @@ use crate::builder::{Builder, Param, Value};
 use crate::config::ConfigReader;
 use crate::error::GraphError;
 use crate::model::{Model, Section};
-use crate::op::{Mask, Unary};
+use crate::op::{Attention, Unary};
 use crate::rope::Rope;
 
 /// The axes and constants of a dense decoder whose configuration has the fields of Llama's.
@@ -81,7 +81,7 @@ impl Decoder {
         prepare: impl Fn(&str, Value<'b>) -> Value<'b>,
     ) -> Value<'b> {
         let (q, k) = (prepare("q", q).rope(&self.rope), prepare("k", k).rope(&self.rope));
-        q.attend(k, v, Mask::Causal, self.scale)
+        q.attend(k, v, None, Attention::scaled(self.scale))
     }
 
     /// down(f(gate(x)) · up(x)) (Shazeer 2020, arXiv:2002.05202, eq. 6).

@@ -1,6 +1,7 @@
 //! What a call reads and writes: the one place that knows, beside the calls themselves.
 
 use super::call::{Call, Operand, Place, Program, RowSet};
+use crate::op::{Norm, NormKind};
 
 /// What a call does with an operand. What it changes in place it writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,8 +19,10 @@ impl Call {
             Call::Gather { .. } => "gather",
             Call::Contract { .. } => "contract",
             Call::Bias { .. } => "bias",
-            Call::RmsNorm { .. } => "rms_norm",
-            Call::AddRmsNorm { .. } => "add_rms_norm",
+            Call::Norm { norm: Norm { kind: NormKind::Rms, .. }, .. } => "rms_norm",
+            Call::Norm { norm: Norm { kind: NormKind::Layer, .. }, .. } => "layer_norm",
+            Call::AddNorm { norm: Norm { kind: NormKind::Rms, .. }, .. } => "add_rms_norm",
+            Call::AddNorm { norm: Norm { kind: NormKind::Layer, .. }, .. } => "add_layer_norm",
             Call::Rope { .. } => "rope",
             Call::Attend { .. } => "attend",
             Call::Gated { .. } => "gated",
@@ -38,12 +41,15 @@ impl Call {
                 f(Read, x);
                 parts.iter().for_each(|(_, y)| f(Write, y));
             }
-            Call::Bias { x, .. } | Call::Rope { x, .. } => f(Write, x),
-            Call::RmsNorm { x, y, .. } | Call::Unary { x, y, .. } | Call::SampledRows { x, y } => {
+            Call::Bias { x, y, .. }
+            | Call::Rope { x, y, .. }
+            | Call::Norm { x, y, .. }
+            | Call::Unary { x, y, .. }
+            | Call::SampledRows { x, y } => {
                 f(Read, x);
                 f(Write, y);
             }
-            Call::AddRmsNorm { a, b, sum, y, .. } => {
+            Call::AddNorm { a, b, sum, y, .. } => {
                 [a, b].into_iter().for_each(|o| f(Read, o));
                 [sum, y].into_iter().for_each(|o| f(Write, o));
             }
@@ -64,8 +70,8 @@ impl Call {
             Call::Gather { .. }
             | Call::Contract { .. }
             | Call::Bias { .. }
-            | Call::RmsNorm { .. }
-            | Call::AddRmsNorm { .. }
+            | Call::Norm { .. }
+            | Call::AddNorm { .. }
             | Call::Rope { .. }
             | Call::Attend { .. }
             | Call::Gated { .. }
@@ -78,17 +84,14 @@ impl Call {
     /// Whether a result may lie exactly where an operand does: the call reads each element before it writes it.
     pub fn may_share(&self) -> bool {
         match self {
-            Call::RmsNorm { .. }
+            Call::Bias { .. }
+            | Call::Rope { .. }
+            | Call::Norm { .. }
             | Call::Unary { .. }
-            | Call::AddRmsNorm { .. }
+            | Call::AddNorm { .. }
             | Call::Gated { .. }
             | Call::Binary { .. } => true,
-            Call::Gather { .. }
-            | Call::Contract { .. }
-            | Call::Bias { .. }
-            | Call::Rope { .. }
-            | Call::Attend { .. }
-            | Call::SampledRows { .. } => false,
+            Call::Gather { .. } | Call::Contract { .. } | Call::Attend { .. } | Call::SampledRows { .. } => false,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! rows of the step, or the number of sampled rows behind [`Call::SampledRows`].
 
 use crate::dtype::DType;
-use crate::op::{Binary, Mask, Unary};
+use crate::op::{Attention, Binary, Norm, Unary};
 use crate::rope::Rope;
 use serde::{Deserialize, Serialize};
 
@@ -110,26 +110,28 @@ pub enum Call {
         /// Weights `[n, k]` and their results `[rows, n]`.
         parts: Vec<(WeightId, Operand)>,
     },
-    /// x += w over every row; in place.
+    /// y = x + w over every row; `y` may be `x`.
     Bias {
-        /// Changed in place.
+        /// Activations.
         x: Operand,
         /// Vector; its length divides the width and repeats.
         w: WeightId,
+        /// Result.
+        y: Operand,
     },
-    /// RMS norm of each run of `w.n` elements; `y` may be `x`.
-    RmsNorm {
+    /// Norm of each run of `w.n` elements; `y` may be `x`.
+    Norm {
         /// Activations; the width is a multiple of the weight's length.
         x: Operand,
         /// Scale.
         w: WeightId,
-        /// Added to the mean square.
-        eps: f32,
+        /// Which norm.
+        norm: Norm,
         /// Result.
         y: Operand,
     },
-    /// sum = a + b, then y = rms_norm(sum); `sum` may be `a` or `b`.
-    AddRmsNorm {
+    /// sum = a + b, then y = norm(sum); `sum` may be `a` or `b`.
+    AddNorm {
         /// First term.
         a: Operand,
         /// Second term.
@@ -138,19 +140,21 @@ pub enum Call {
         sum: Operand,
         /// Scale; its length is the width.
         w: WeightId,
-        /// Added to the mean square.
-        eps: f32,
+        /// Which norm.
+        norm: Norm,
         /// The normalised sum.
         y: Operand,
     },
-    /// Rotates each head of `x` by its row's position; in place.
+    /// y = each head of `x`, turned by its row's position; `y` may be `x`.
     Rope {
-        /// Changed in place; the width is heads × head_dim.
+        /// Activations; the width is heads × head_dim.
         x: Operand,
         /// Elements of a head.
         head_dim: u32,
         /// Angles.
         rope: Rope,
+        /// Result.
+        y: Operand,
     },
     /// Appends k and v to the sequence's pages, then attends.
     Attend {
@@ -170,10 +174,10 @@ pub enum Call {
         group: u32,
         /// Elements of a head.
         head_dim: u32,
-        /// Visibility.
-        mask: Mask,
-        /// What scores are multiplied by.
-        scale: f32,
+        /// A score of each query head that has no value: a vector of kv_heads · group.
+        sinks: Option<WeightId>,
+        /// Scale, window and cap.
+        how: Attention,
     },
     /// y = f(gate) · up; `y` may be `gate` or `up`.
     Gated {

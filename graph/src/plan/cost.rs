@@ -55,20 +55,23 @@ fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost 
                     cost.bytes += weight_bytes(spec);
                 }
             }
-            Call::Attend { cache, kv_heads, group, head_dim, .. } => {
+            Call::Attend { cache, kv_heads, group, head_dim, how, .. } => {
                 let spec = program.caches[*cache as usize];
                 for &Stretch { start, rows } in stretches {
                     let (start, rows) = (u64::from(start), u64::from(rows));
-                    // A row sees its own past and itself.
-                    let pairs = rows * start + rows * (rows + 1) / 2;
+                    let window = how.window.map_or(u64::MAX, u64::from);
+                    // A row sees its own past and itself; rows past the window see just that.
+                    let short = window.saturating_sub(start).min(rows);
+                    let pairs = short * start + short * (short + 1) / 2 + (rows - short) * window.min(start + rows);
                     cost.flops += 4 * pairs * u64::from(*kv_heads) * u64::from(*group) * u64::from(*head_dim);
-                    cost.bytes += (start + rows) * spec.page_bytes(1);
+                    let past = start.min(window.saturating_sub(1));
+                    cost.bytes += (past + rows) * spec.page_bytes(1);
                 }
             }
             Call::Gather { .. }
             | Call::Bias { .. }
-            | Call::RmsNorm { .. }
-            | Call::AddRmsNorm { .. }
+            | Call::Norm { .. }
+            | Call::AddNorm { .. }
             | Call::Rope { .. }
             | Call::Gated { .. }
             | Call::Unary { .. }
@@ -83,7 +86,7 @@ fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost 
 mod tests {
     use super::*;
     use crate::dtype::DType;
-    use crate::op::Mask;
+    use crate::op::Attention;
     use crate::plan::{CacheSpec, Operand, Place, WeightId, WeightSpec, WeightUse};
 
     #[test]
@@ -108,8 +111,8 @@ mod tests {
             kv_heads: 2,
             group: 3,
             head_dim: 4,
-            mask: Mask::Causal,
-            scale: 1.0,
+            sinks: None,
+            how: Attention::scaled(1.0),
         };
         let contract = |x| Call::Contract { x, parts: vec![(WeightId(0), y)] };
         let program = Program {
@@ -123,6 +126,13 @@ mod tests {
         // Rows 0, 1, 2 see 1 + 2 + 3 positions, row 10 sees 11: 17 pairs.
         assert_eq!(cost.flops, 2 * 4 * 32 * 8 + 4 * 17 * 2 * 3 * 4 + 2 * 2 * 32 * 8);
         assert_eq!(cost.bytes, 2 * (32 * 8 * 2) + (3 + 11) * (2 * 2 * 4 * 2));
+        let mut windowed = program.clone();
+        let Call::Attend { how, .. } = &mut windowed.calls[1] else { unreachable!("call 1 attends") };
+        how.window = Some(2);
+        let narrow = program_cost(&windowed, &stretches, 2);
+        // Rows see 1 + 2 + 2 and 2 positions; of the 11 of the second sequence 2 are read.
+        assert_eq!(cost.flops - narrow.flops, 4 * 10 * 2 * 3 * 4);
+        assert_eq!(cost.bytes - narrow.bytes, 9 * (2 * 2 * 4 * 2));
         let unsampled = program_cost(&program, &stretches, 0);
         assert_eq!(cost.bytes - unsampled.bytes, 32 * 8 * 2, "a head that nobody asks for is not read");
     }

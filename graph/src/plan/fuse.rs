@@ -9,7 +9,7 @@ use super::bridge::{Bridged, Link, Move, Work, with_operands};
 use super::shard::Dist;
 use crate::axis::{ParamId, ValueId};
 use crate::model::{Model, Section};
-use crate::op::{Binary, Op, Unary};
+use crate::op::{Binary, Norm, Op, Unary};
 
 /// What one kernel or communicator does.
 #[derive(Clone, PartialEq, Debug)]
@@ -33,17 +33,17 @@ pub enum Fusion {
         f: Unary,
     },
     /// The sum of two, and its norm: two results.
-    AddRmsNorm {
+    AddNorm {
         /// First term.
         a: ValueId,
         /// Second term.
         b: ValueId,
         /// Scale.
         w: ParamId,
-        /// Added to the mean square.
-        eps: f32,
+        /// Which norm.
+        norm: Norm,
         /// The section of the norm; the sum's is the node's.
-        norm: Section,
+        normed: Section,
     },
     /// A move between ranks.
     Move(Move, ValueId),
@@ -56,7 +56,7 @@ impl Fusion {
             Fusion::Op(ref op) => op.operands(),
             Fusion::Contract { x, .. } | Fusion::Move(_, x) => vec![x],
             Fusion::Gated { gate, up, .. } => vec![gate, up],
-            Fusion::AddRmsNorm { a, b, .. } => vec![a, b],
+            Fusion::AddNorm { a, b, .. } => vec![a, b],
         }
     }
 }
@@ -143,7 +143,7 @@ impl Fuser<'_> {
             Op::Tokens
             | Op::Gather { .. }
             | Op::Bias { .. }
-            | Op::RmsNorm { .. }
+            | Op::Norm { .. }
             | Op::Rope { .. }
             | Op::Attend { .. }
             | Op::Unary(..)
@@ -191,18 +191,18 @@ impl Fuser<'_> {
     fn add(&mut self, model: &Model, me: ValueId, a: ValueId, b: ValueId) -> FusedNode {
         let section = self.links[me.index()].section;
         let rows_only = model.nodes()[self.links[me.index()].value.index()].axes.len() == 2;
-        let norm = self.readers[me.index()].iter().copied().find_map(|reader| {
+        let found = self.readers[me.index()].iter().copied().find_map(|reader| {
             let link = self.links.get(reader).filter(|_| rows_only)?;
             match link.work {
-                Work::Op(Op::RmsNorm { w, eps, .. }) => Some((reader, w, eps, link.section)),
+                Work::Op(Op::Norm { w, norm, .. }) => Some((reader, w, norm, link.section)),
                 Work::Op(_) | Work::Move(..) => None,
             }
         });
-        let Some((reader, w, eps, norm)) = norm else {
+        let Some((reader, w, norm, normed)) = found else {
             return FusedNode { work: Fusion::Op(Op::Binary(Binary::Add, a, b)), results: vec![me], section };
         };
         self.taken[reader] = true;
         let results = vec![me, ValueId(reader as u32)];
-        FusedNode { work: Fusion::AddRmsNorm { a, b, w, eps, norm }, results, section }
+        FusedNode { work: Fusion::AddNorm { a, b, w, norm, normed }, results, section }
     }
 }

@@ -3,7 +3,7 @@
 use super::bridge::Move;
 use super::call::{Call, Operand, Program};
 use super::fuse::{FusedNode, Fusion};
-use super::memory::{Placed, overwritten, place};
+use super::memory::{Placed, place};
 use super::partition::{Collective, Partitioned, Piece, Segment};
 use super::raw::{ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role};
 use super::weights::Weights;
@@ -244,7 +244,6 @@ impl<'a> Programmer<'a> {
 
     fn program(mut self, segment: &Segment) -> (Program, Vec<PlanError>) {
         for node in &segment.nodes {
-            self.in_place(node, segment);
             if let Some(call) = self.call(node) {
                 self.program.calls.push(call);
             }
@@ -262,15 +261,6 @@ impl<'a> Programmer<'a> {
         self.faults.push(PlanError::NoKernel { edge, what });
     }
 
-    /// An op that works in place must be the only reader of a value of its own segment.
-    fn in_place(&mut self, node: &FusedNode, segment: &Segment) {
-        let Some(x) = overwritten(node) else { return };
-        let readers = segment.nodes.iter().filter(|n| n.work.operands().contains(&x)).count();
-        if readers > 1 || segment.inputs.contains(&x) || segment.outputs.contains(&x) {
-            self.no_kernel(x, "an op in place on a value that others read");
-        }
-    }
-
     fn call(&mut self, node: &FusedNode) -> Option<Call> {
         let y = self.at(node.results[0]);
         Some(match &node.work {
@@ -281,9 +271,9 @@ impl<'a> Programmer<'a> {
                 Call::Contract { x: self.at(*x), parts }
             }
             Fusion::Gated { gate, up, f } => Call::Gated { gate: self.at(*gate), up: self.at(*up), f: *f, y },
-            Fusion::AddRmsNorm { a, b, w, eps, .. } => {
+            Fusion::AddNorm { a, b, w, norm, .. } => {
                 let (a, b, w) = (self.at(*a), self.at(*b), self.weights.vector(*w));
-                Call::AddRmsNorm { a, b, sum: y, w, eps: *eps, y: self.at(node.results[1]) }
+                Call::AddNorm { a, b, sum: y, w, norm: *norm, y: self.at(node.results[1]) }
             }
             Fusion::Move(_, x) => {
                 self.no_kernel(*x, "a slice of a whole value");
@@ -301,17 +291,20 @@ impl<'a> Programmer<'a> {
                 Call::Gather { table, first, ids: self.at(ids), y }
             }
             Op::Contract { x, w } => Call::Contract { x: self.at(x), parts: vec![(self.weights.panels(w), y)] },
-            Op::Bias { w, .. } => Call::Bias { x: y, w: self.weights.vector(w) },
-            Op::RmsNorm { x, w, eps } => Call::RmsNorm { x: self.at(x), w: self.weights.vector(w), eps, y },
-            Op::Rope { ref rope, .. } => Call::Rope { x: y, head_dim: self.last(result), rope: rope.clone() },
-            Op::Attend { q, k, v, mask, scale } => {
+            Op::Bias { x, w } => Call::Bias { x: self.at(x), w: self.weights.vector(w), y },
+            Op::Norm { x, w, norm } => Call::Norm { x: self.at(x), w: self.weights.vector(w), norm, y },
+            Op::Rope { x, ref rope } => {
+                Call::Rope { x: self.at(x), head_dim: self.last(result), rope: rope.clone(), y }
+            }
+            Op::Attend { q, k, v, sinks, how } => {
                 let axes = self.whole.model.nodes()[self.whole.values[q.index()].0.index()].axes.clone();
                 let [kv_heads, group, head_dim] = [1, 2, 3].map(|i| self.whole.local(q, axes[i]));
                 let cache = self.program.caches.len() as u32;
                 let dtype = self.cache_dtype;
                 self.program.caches.push(super::CacheSpec { kv_heads, head_dim, dtype });
                 let (q, k, v) = (self.at(q), self.at(k), self.at(v));
-                Call::Attend { q, k, v, y, cache, kv_heads, group, head_dim, mask, scale }
+                let sinks = sinks.map(|w| self.weights.vector(w));
+                Call::Attend { q, k, v, y, cache, kv_heads, group, head_dim, sinks, how }
             }
             Op::Unary(f, x) => Call::Unary { x: self.at(x), f, y },
             Op::Binary(f, a, b) => Call::Binary { a: self.at(a), b: self.at(b), f, y },

@@ -1,7 +1,7 @@
 //! Pass 5: where in a segment's buffers each value lies, and how many pages of cache there are.
 //!
 //! A value that others read lies in an output buffer; all others share the scratch memory by first fit over their lifetimes.
-//! The result of an op that works in place lies where its operand does.
+//! The result of an op that can work in place lies where its operand does, if nobody else reads that.
 
 use super::call::{CacheSpec, Operand, Place, RowSet};
 use super::fuse::{FusedNode, Fusion};
@@ -93,7 +93,7 @@ pub(super) fn place(whole: &Partitioned, segment: &Segment, sampled: &[bool], se
 fn storages(segment: &Segment) -> BTreeMap<ValueId, ValueId> {
     let mut storage = BTreeMap::new();
     for node in &segment.nodes {
-        let over = overwritten(node).and_then(|x| storage.get(&x).copied());
+        let over = overwritten(node, segment).and_then(|x| storage.get(&x).copied());
         for &result in &node.results {
             storage.insert(result, over.unwrap_or(result));
         }
@@ -101,16 +101,16 @@ fn storages(segment: &Segment) -> BTreeMap<ValueId, ValueId> {
     storage
 }
 
-/// The operand that a node changes in place.
-pub(super) fn overwritten(node: &FusedNode) -> Option<ValueId> {
-    match node.work {
+/// The operand that a node changes in place: one of its own segment that nobody else reads.
+fn overwritten(node: &FusedNode, segment: &Segment) -> Option<ValueId> {
+    let x = match node.work {
         Fusion::Op(Op::Rope { x, .. } | Op::Bias { x, .. }) => Some(x),
-        Fusion::Op(_)
-        | Fusion::Contract { .. }
-        | Fusion::Gated { .. }
-        | Fusion::AddRmsNorm { .. }
-        | Fusion::Move(..) => None,
-    }
+        Fusion::Op(_) | Fusion::Contract { .. } | Fusion::Gated { .. } | Fusion::AddNorm { .. } | Fusion::Move(..) => {
+            None
+        }
+    };
+    let readers = |x: &ValueId| segment.nodes.iter().filter(|n| n.work.operands().contains(x)).count();
+    x.filter(|x| readers(x) == 1 && !segment.outputs.contains(x))
 }
 
 /// From the node that first writes a storage to the one that last reads it, inclusive; in order of the first write.

@@ -118,20 +118,16 @@ pub fn partition(fused: Fused, layers: Vec<Range<u32>>) -> Partitioned {
 /// A sum and its norm are parted where the pipeline is cut between them.
 fn part(node: FusedNode, stage: &impl Fn(Section) -> usize) -> Vec<FusedNode> {
     match node.work {
-        Fusion::AddRmsNorm { a, b, w, eps, norm } if stage(norm) != stage(node.section) => {
+        Fusion::AddNorm { a, b, w, norm, normed } if stage(normed) != stage(node.section) => {
             let [sum, y] = node.results[..] else { return vec![node] };
             let add = Fusion::Op(Op::Binary(Binary::Add, a, b));
-            let normed = Fusion::Op(Op::RmsNorm { x: sum, w, eps });
+            let norm = Fusion::Op(Op::Norm { x: sum, w, norm });
             vec![
                 FusedNode { work: add, results: vec![sum], section: node.section },
-                FusedNode { work: normed, results: vec![y], section: norm },
+                FusedNode { work: norm, results: vec![y], section: normed },
             ]
         }
-        Fusion::AddRmsNorm { .. }
-        | Fusion::Op(_)
-        | Fusion::Contract { .. }
-        | Fusion::Gated { .. }
-        | Fusion::Move(..) => {
+        Fusion::AddNorm { .. } | Fusion::Op(_) | Fusion::Contract { .. } | Fusion::Gated { .. } | Fusion::Move(..) => {
             vec![node]
         }
     }
@@ -153,7 +149,7 @@ fn cut_stage(stage: u32, nodes: Vec<FusedNode>) -> Vec<Piece> {
             | Fusion::Op(_)
             | Fusion::Contract { .. }
             | Fusion::Gated { .. }
-            | Fusion::AddRmsNorm { .. } => run.push(node),
+            | Fusion::AddNorm { .. } => run.push(node),
         }
     }
     if !run.is_empty() {

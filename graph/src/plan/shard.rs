@@ -120,7 +120,12 @@ impl Sharded {
                 Some(a) => keep(Layout::Split(a), 1),
                 None => keep(self.readable(x), 1),
             },
-            Op::RmsNorm { x, .. } | Op::Rope { x, .. } => {
+            Op::Norm { x, w, .. } => {
+                let layout = self.readable(x);
+                let inside = |a: &Axis| layout == Layout::Split(*a);
+                keep(if self.model.param(w).axes.iter().any(inside) { Layout::Whole } else { layout }, 1)
+            }
+            Op::Rope { x, .. } => {
                 let last = self.axes(x).last().copied();
                 let layout = self.readable(x);
                 keep(if layout == last.map_or(Layout::Whole, Layout::Split) { Layout::Whole } else { layout }, 1)

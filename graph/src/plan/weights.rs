@@ -54,7 +54,7 @@ impl<'a> Weights<'a> {
             | Op::Tokens
             | Op::Gather { .. }
             | Op::Bias { .. }
-            | Op::RmsNorm { .. }
+            | Op::Norm { .. }
             | Op::Rope { .. }
             | Op::Attend { .. }
             | Op::Unary(..)

@@ -23,10 +23,12 @@ fn weights(call: &Call) -> Vec<(WeightId, &'static [WeightUse], u32, u32)> {
     match call {
         Call::Gather { table, y, .. } => vec![(*table, &[Table, Panels], 0, y.width)],
         Call::Contract { x, parts } => parts.iter().map(|(w, y)| (*w, &[Panels][..], y.width, x.width)).collect(),
-        Call::Bias { w, .. } | Call::RmsNorm { w, .. } => vec![(*w, &[Vector], 0, 1)],
-        Call::AddRmsNorm { w, y, .. } => vec![(*w, &[Vector], y.width, 1)],
+        Call::Bias { w, .. } | Call::Norm { w, .. } => vec![(*w, &[Vector], 0, 1)],
+        Call::AddNorm { w, y, .. } => vec![(*w, &[Vector], y.width, 1)],
+        Call::Attend { sinks, kv_heads, group, .. } => {
+            sinks.iter().map(|w| (*w, &[Vector][..], kv_heads.saturating_mul(*group), 1)).collect()
+        }
         Call::Rope { .. }
-        | Call::Attend { .. }
         | Call::Gated { .. }
         | Call::Unary { .. }
         | Call::Binary { .. }
@@ -160,13 +162,12 @@ impl At<'_> {
             Call::Rope { head_dim, .. } => *head_dim == 0,
             Call::Attend { kv_heads, group, head_dim, .. } => *kv_heads == 0 || *group == 0 || *head_dim == 0,
             Call::Gather { y, .. } => y.width == 0,
-            Call::Contract { x, .. } | Call::Bias { x, .. } | Call::RmsNorm { x, .. } | Call::Unary { x, .. } => {
+            Call::Contract { x, .. } | Call::Bias { x, .. } | Call::Norm { x, .. } | Call::Unary { x, .. } => {
                 x.width == 0
             }
-            Call::AddRmsNorm { y, .. }
-            | Call::Gated { y, .. }
-            | Call::Binary { y, .. }
-            | Call::SampledRows { y, .. } => y.width == 0,
+            Call::AddNorm { y, .. } | Call::Gated { y, .. } | Call::Binary { y, .. } | Call::SampledRows { y, .. } => {
+                y.width == 0
+            }
         };
         if zero {
             faults.push(self.shape("heads and widths, at least", 1, 0));
@@ -179,15 +180,15 @@ impl At<'_> {
         match self.call {
             Call::Gather { ids, .. } => same("width of the ids", 1, ids.width),
             Call::Contract { .. } => {}
-            Call::Bias { x, w } => same("elements beyond whole runs of the weight", 0, x.width % self.outputs(*w)),
-            Call::RmsNorm { x, w, y, .. } => {
+            Call::Bias { x, w, y } | Call::Norm { x, w, y, .. } => {
                 same("elements beyond whole runs of the weight", 0, x.width % self.outputs(*w));
                 same("width of the result", x.width, y.width);
             }
-            Call::AddRmsNorm { a, b, sum, y, .. } => {
+            Call::AddNorm { a, b, sum, y, .. } => {
                 [a, b, sum].into_iter().for_each(|o| same("width of a term", y.width, o.width));
             }
-            Call::Rope { x, head_dim, rope } => {
+            Call::Rope { x, head_dim, rope, y } => {
+                same("width of the result", x.width, y.width);
                 same("elements beyond whole heads", 0, x.width % (*head_dim).max(1));
                 same("dims turned beyond a head", 0, rope.dims.saturating_sub(*head_dim));
             }

@@ -14,7 +14,7 @@ use crate::isa::Isa;
 use crate::memory::Memory;
 use crate::ops::attend::{Heads, Operands};
 use crate::ops::contract::{Part, Parts};
-use crate::ops::rms_norm::Sum;
+use crate::ops::norm::{Scale, Sum};
 use crate::ops::rope::Angles;
 use crate::ops::{self, Workers};
 use crate::slab::Slab;
@@ -137,8 +137,8 @@ impl Executor {
                 Call::Rope { .. }
                 | Call::Gather { .. }
                 | Call::Bias { .. }
-                | Call::RmsNorm { .. }
-                | Call::AddRmsNorm { .. }
+                | Call::Norm { .. }
+                | Call::AddNorm { .. }
                 | Call::Gated { .. }
                 | Call::Unary { .. }
                 | Call::Binary { .. }
@@ -256,25 +256,32 @@ impl Run<'_> {
                 unsafe { ops::contract::run(workers, bases.read(x), bases.rows(x), parts, self.contract_room) }
             }
             // SAFETY: as above.
-            Call::Bias { x, w } => unsafe { ops::bias::run(workers, bases.slab(x), weight(w).vector()) },
-            Call::RmsNorm { x, w, eps, y } => {
+            Call::Bias { x, w, y } => unsafe {
+                ops::bias::run(workers, bases.slab(x), weight(w).vector(), bases.slab(y))
+            },
+            Call::Norm { x, w, norm, y } => {
+                let scale = Scale { w: weight(w).vector(), norm: *norm };
                 // SAFETY: as above.
-                unsafe { ops::rms_norm::run(workers, bases.slab(x), weight(w).vector(), *eps, bases.slab(y)) }
+                unsafe { ops::norm::run(workers, bases.slab(x), scale, bases.slab(y)) }
             }
-            Call::AddRmsNorm { a, b, sum, w, eps, y } => {
+            Call::AddNorm { a, b, sum, w, norm, y } => {
                 let sum = Sum { a: bases.slab(a), b: bases.slab(b), sum: bases.slab(sum) };
+                let scale = Scale { w: weight(w).vector(), norm: *norm };
                 // SAFETY: as above.
-                unsafe { ops::rms_norm::add_run(workers, sum, weight(w).vector(), *eps, bases.slab(y)) }
+                unsafe { ops::norm::add_run(workers, sum, scale, bases.slab(y)) }
             }
-            Call::Rope { x, head_dim, rope } => {
+            Call::Rope { x, head_dim, rope, y } => {
                 let angles = self.angles.iter().find(|a| a.rope() == rope).expect("Executor::new made every rotation");
+                let widths = (x.width as usize, *head_dim as usize);
                 // SAFETY: as above.
-                unsafe { ops::rope::run(workers, bases.slab(x), x.width as usize, *head_dim as usize, angles) }
+                unsafe { ops::rope::run(workers, bases.slab(x), widths, angles, bases.slab(y)) }
             }
-            Call::Attend { q, k, v, y, cache, kv_heads, group, head_dim, scale, mask: graph::Mask::Causal } => {
+            Call::Attend { q, k, v, y, cache, kv_heads, group, head_dim, sinks, how } => {
                 let [kv_heads, group, head_dim] = [*kv_heads, *group, *head_dim].map(|n| n as usize);
-                let heads = Heads { kv_heads, group, head_dim, scale: *scale };
-                let operands = Operands { q: bases.slab(q), k: bases.slab(k), v: bases.slab(v), y: bases.slab(y) };
+                let heads = Heads { kv_heads, group, head_dim, how: *how };
+                let sinks = sinks.as_ref().map(|w| weight(w).vector());
+                let [q, k, v, y] = [q, k, v, y].map(|operand| bases.slab(operand));
+                let operands = Operands { q, k, v, sinks, y };
                 let cache = &mut self.caches[*cache as usize];
                 // SAFETY: as above; admit::step held the pages against the cache.
                 unsafe { ops::attend::run(workers, step, heads, operands, cache, self.attend_room) }

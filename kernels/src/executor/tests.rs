@@ -3,7 +3,7 @@ use crate::ops::samples::{bits, numbers, team};
 use crate::step::Span;
 use crate::weights::samples::weight;
 use graph::plan::{CacheSpec, WeightId, WeightUse};
-use graph::{Binary, DType, Mask, Rope, RopeScaling, Unary};
+use graph::{Attention, Binary, DType, Norm, Rope, RopeScaling, Unary};
 
 const HIDDEN: u32 = 40;
 const LIMITS: Limits = Limits { rows_max: 80, sampled_max: 4, pages: 12 };
@@ -33,11 +33,11 @@ fn program() -> Program {
     let w = WeightId;
     let calls = vec![
         Call::Gather { table: w(0), first: 0, ids: all(Place::Input(0), 1), y: x },
-        Call::RmsNorm { x, w: w(1), eps: 1e-6, y: normed },
+        Call::Norm { x, w: w(1), norm: Norm::rms(1e-6), y: normed },
         Call::Contract { x: normed, parts: vec![(w(2), q), (w(3), k), (w(4), v)] },
-        Call::Bias { x: q, w: w(1) },
-        Call::Rope { x: q, head_dim: 20, rope: rope.clone() },
-        Call::Rope { x: k, head_dim: 20, rope },
+        Call::Bias { x: q, w: w(1), y: q },
+        Call::Rope { x: q, head_dim: 20, rope: rope.clone(), y: q },
+        Call::Rope { x: k, head_dim: 20, rope, y: k },
         Call::Attend {
             q,
             k,
@@ -47,10 +47,10 @@ fn program() -> Program {
             kv_heads: 1,
             group: 2,
             head_dim: 20,
-            mask: Mask::Causal,
-            scale: 0.2,
+            sinks: None,
+            how: Attention::scaled(0.2),
         },
-        Call::AddRmsNorm { a: x, b: branch, sum: x, w: w(1), eps: 1e-6, y: normed },
+        Call::AddNorm { a: x, b: branch, sum: x, w: w(1), norm: Norm::rms(1e-6), y: normed },
         Call::Contract { x: normed, parts: vec![(w(5), gate), (w(6), up)] },
         Call::Gated { gate, up, f: Unary::Silu, y: gate },
         Call::Contract { x: gate, parts: vec![(w(7), branch)] },
@@ -142,8 +142,8 @@ fn a_program_that_does_not_fit_is_refused_with_its_call() {
                 parts[0].0 = WeightId(2);
             }),
         ),
-        ("weight 99 of a program with 8", Box::new(move |p| p.calls[3] = Call::Bias { x, w: WeightId(99) })),
-        ("not laid out for this op", Box::new(move |p| p.calls[3] = Call::Bias { x, w: WeightId(2) })),
+        ("weight 99 of a program with 8", Box::new(move |p| p.calls[3] = Call::Bias { x, w: WeightId(99), y: x })),
+        ("not laid out for this op", Box::new(move |p| p.calls[3] = Call::Bias { x, w: WeightId(2), y: x })),
         (
             "a result overlaps an operand",
             Box::new(move |p| {
@@ -174,14 +174,14 @@ fn a_program_that_does_not_fit_is_refused_with_its_call() {
             "elements beyond whole heads",
             Box::new(move |p| {
                 let rope = Rope { theta: 1.0, dims: 2, scaling: RopeScaling::Default };
-                p.calls[4] = Call::Rope { x, head_dim: 21, rope };
+                p.calls[4] = Call::Rope { x, head_dim: 21, rope, y: x };
             }),
         ),
         (
             "heads and widths, at least",
             Box::new(move |p| {
                 let rope = Rope { theta: 1.0, dims: 0, scaling: RopeScaling::Default };
-                p.calls[4] = Call::Rope { x, head_dim: 0, rope };
+                p.calls[4] = Call::Rope { x, head_dim: 0, rope, y: x };
             }),
         ),
         ("heads of the cache", Box::new(|p| p.caches.clear())),

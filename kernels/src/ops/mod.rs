@@ -7,9 +7,9 @@ pub mod concat;
 pub(crate) mod contract;
 pub(crate) mod gated;
 pub(crate) mod gather;
+pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub mod reduce;
-pub(crate) mod rms_norm;
 pub(crate) mod rope;
 pub(crate) mod sampled_rows;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::ops::Workers;
 use crate::panel::{Bf16, F16, F32, Format};
 use crate::slab::Slab;
 use crate::step::{Span, Step};
-use graph::DType;
+use graph::{Attention, DType};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Queries that share a pass over the pages.
@@ -24,8 +24,8 @@ pub(crate) struct Heads {
     pub(crate) group: usize,
     /// Elements of a head.
     pub(crate) head_dim: usize,
-    /// What scores are multiplied by.
-    pub(crate) scale: f32,
+    /// Scale, window and cap.
+    pub(crate) how: Attention,
 }
 
 /// What is attended with.
@@ -37,6 +37,8 @@ pub(crate) struct Operands<'a> {
     pub(crate) k: Slab<'a>,
     /// Values of the step's rows.
     pub(crate) v: Slab<'a>,
+    /// A score of each query head that has no value.
+    pub(crate) sinks: Option<&'a [f32]>,
     /// Result.
     pub(crate) y: Slab<'a>,
 }
@@ -92,7 +94,7 @@ impl Append<'_> {
 }
 
 /// One item and head.
-pub(super) struct Attention<'a> {
+pub(super) struct Task<'a> {
     pub(super) heads: Heads,
     pub(super) operands: Operands<'a>,
     pub(super) cache: CacheView<'a>,
@@ -105,7 +107,7 @@ pub(super) struct Attention<'a> {
     pub(super) desk: Desk<'a>,
 }
 
-impl Kernel for Attention<'_> {
+impl Kernel for Task<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -152,7 +154,7 @@ pub(crate) unsafe fn run(
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(number / heads.kv_heads) else { return };
             let queries = item.rows as usize * heads.group;
-            workers.isa.run(Attention {
+            workers.isa.run(Task {
                 heads,
                 operands,
                 cache,

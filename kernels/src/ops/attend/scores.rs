@@ -1,17 +1,18 @@
 //! Scores of a tile with the pages of a block, and their exponentials.
 
 use super::BLOCK;
-use super::cpu::Attention;
+use super::cpu::Task;
 use super::tile::{Tile, lines};
 use crate::cache::PAGE;
 use crate::isa::{Kernel, Simd, math, sum_lanes};
 use crate::panel::{Ahead, Format, LANES, sweep};
+use std::ops::Range;
 
 /// Scores of a tile with `count` pages from `page` on.
 #[inline(always)]
 pub(super) fn scores<S: Simd, F: Format>(
     s: S,
-    task: &mut Attention<'_>,
+    task: &mut Task<'_>,
     tile: Tile,
     pages: &[u32],
     page: usize,
@@ -38,7 +39,7 @@ pub(super) fn scores<S: Simd, F: Format>(
 #[inline(always)]
 fn score_pages<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool>(
     s: S,
-    task: &mut Attention<'_>,
+    task: &mut Task<'_>,
     (pages, page, first): (&[u32], usize, usize),
 ) {
     let keys: [&[F::Line]; P] = std::array::from_fn(|p| lines::<F>(task, pages[page + p]).0);
@@ -59,10 +60,11 @@ fn score_pages<S: Simd, F: Format, const R: usize, const P: usize, const STREAM:
     }
 }
 
-/// Turns the first `visible` scores into e^(s - m); what lies behind them up to a whole vector becomes zero. Gives m and l.
+/// Caps the scores that are seen and turns them into e^(s - m); what lies beside them in a whole vector becomes zero. Gives m and l.
 pub(super) struct Softmax<'a> {
     pub(super) scores: &'a mut [f32; BLOCK],
-    pub(super) visible: usize,
+    pub(super) seen: Range<usize>,
+    pub(super) softcap: Option<f32>,
 }
 
 impl Kernel for Softmax<'_> {
@@ -70,9 +72,16 @@ impl Kernel for Softmax<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> (f32, f32) {
-        let Self { scores, visible } = self;
-        scores[visible..visible.next_multiple_of(8)].fill(f32::NEG_INFINITY);
-        let (vectors, _) = scores[..visible.next_multiple_of(8)].as_chunks_mut::<8>();
+        let Self { scores, seen, softcap } = self;
+        let (from, to) = (seen.start / 8 * 8, seen.end.next_multiple_of(8));
+        if let Some(cap) = softcap {
+            for vector in scores[from..to].as_chunks_mut::<8>().0 {
+                s.store(math::softcap(s, s.load(vector), s.splat(cap)), vector);
+            }
+        }
+        scores[from..seen.start].fill(f32::NEG_INFINITY);
+        scores[seen.end..to].fill(f32::NEG_INFINITY);
+        let (vectors, _) = scores[from..to].as_chunks_mut::<8>();
         let mut m = s.splat(f32::NEG_INFINITY);
         for vector in vectors.iter() {
             m = s.max(m, s.load(vector));

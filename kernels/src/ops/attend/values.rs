@@ -1,27 +1,29 @@
 //! The weighted sum of a block's values: pages that a whole tile sees together, the rest query by query; then the merge.
 
-use super::cpu::Attention;
+use super::cpu::Task;
 use super::tile::{Tile, by_panels, lines};
 use crate::cache::{CacheView, PAGE};
 use crate::isa::{Kernel, Simd, math};
-use crate::panel::{Ahead, Format, LANES, Sums, add_terms, store_lanes, sweep};
+use crate::panel::{Ahead, Format, LANES, Sums, add_terms, load_lanes, store_lanes, sweep};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Pages that prefetches run ahead: one is over too soon, since only some of its dims are read at a time.
 const AHEAD_PAGES: usize = 3;
 
-/// o of a tile over the pages that all its queries see whole, for `count` panels of dims.
+/// o of a tile over the pages that all its queries see whole, for `count` panels of dims; on top of what the block holds where it has
+/// begun.
 #[inline(always)]
 pub(super) fn values<S: Simd, F: Format>(
     s: S,
-    task: &mut Attention<'_>,
+    task: &mut Task<'_>,
     tile: Tile,
-    pages: &[u32],
+    (pages, begun): (&[u32], bool),
     panel: usize,
     count: usize,
 ) {
     let (cache, head, weights) = (task.cache, task.head, &*task.desk.weights);
-    let values = Values { cache, head, pages, panel, weights, block: &mut *task.desk.block };
+    let values = Values { cache, head, pages, begun, panel, weights, block: &mut *task.desk.block };
     match (tile.rows, count, tile.alone) {
         (1, 4, _) => values.call::<S, F, 1, 4, true>(s),
         (1, _, _) => values.call::<S, F, 1, 1, true>(s),
@@ -44,6 +46,7 @@ struct Values<'a> {
     cache: CacheView<'a>,
     head: usize,
     pages: &'a [u32],
+    begun: bool,
     panel: usize,
     /// `[position][query]`.
     weights: &'a [f32],
@@ -67,11 +70,18 @@ impl<F: Format, const R: usize, const P: usize, const STREAM: bool> Kernel for V
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         const LINES: usize = PAGE / 2;
-        let Values { cache, head, pages, panel, weights, block } = self.0;
+        let Values { cache, head, pages, begun, panel, weights, block } = self.0;
         // SAFETY: all rows were appended before the team began to attend.
         let values = |page: u32| unsafe { cache.read::<F>(page, head) }.1;
         let at = |page: u32, panel: usize| &values(page)[panel * LINES..][..LINES];
         let mut sums = [[[s.zero(); 2]; P]; R];
+        if begun {
+            for (sums, block) in sums.iter_mut().zip(block.chunks_exact(cache.dims)) {
+                for (sums, from) in sums.iter_mut().zip(block[panel * LANES..].as_chunks::<LANES>().0) {
+                    *sums = load_lanes(s, from);
+                }
+            }
+        }
         for (i, &page) in pages.iter().enumerate() {
             let lines = std::array::from_fn(|p| at(page, panel + p));
             let weights = &weights[i * PAGE * R..][..PAGE * R];
@@ -104,54 +114,73 @@ impl<F: Format, const R: usize, const P: usize, const STREAM: bool> Kernel for V
 
 /// Adds the positions that not all queries of the tile see, for query `r` alone, four panels of dims at a time.
 #[inline(always)]
-pub(super) fn tail<S: Simd, F: Format>(
-    s: S,
-    task: &mut Attention<'_>,
-    pages: &[u32],
-    r: usize,
-    range: std::ops::Range<usize>,
-) {
+pub(super) fn tail<S: Simd, F: Format>(s: S, task: &mut Task<'_>, pages: &[u32], r: usize, range: Range<usize>) {
     let panels = task.cache.dims / LANES;
-    for from in range.clone().step_by(PAGE) {
-        let to = range.end.min(from + PAGE);
+    let mut from = range.start;
+    while from < range.end {
+        let to = range.end.min((from / PAGE + 1) * PAGE);
         let values = lines::<F>(task, pages[from / PAGE]).1;
         by_panels(4, panels, |panel, count| match count {
             4 => tail_page::<S, F, 4>(s, task, values, (r, panel), from..to),
             _ => tail_page::<S, F, 1>(s, task, values, (r, panel), from..to),
         });
+        from = to;
     }
 }
 
 #[inline(always)]
 fn tail_page<S: Simd, F: Format, const P: usize>(
     s: S,
-    task: &mut Attention<'_>,
+    task: &mut Task<'_>,
     values: &[F::Line],
     (r, panel): (usize, usize),
-    range: std::ops::Range<usize>,
+    mut range: Range<usize>,
 ) {
     const LINES: usize = PAGE / 2;
     let block = &mut task.desk.block[r * task.cache.dims + panel * LANES..];
     let sums: &mut Sums<1, P> =
         block.as_chunks_mut().0.as_chunks_mut().0.first_chunk_mut().expect("the block has these panels");
-    let lines = std::array::from_fn(|p| &values[(panel + p) * LINES..][..LINES]);
-    sweep::<S, F, 1, P, 0>(s, lines, &task.desk.scores[r][range], sums, Ahead::NOTHING);
+    let lines: [&[F::Line]; P] =
+        std::array::from_fn(|p| &values[(panel + p) * LINES + range.start % PAGE / 2..(panel + p + 1) * LINES]);
+    let weights = &task.desk.scores[r];
+    let lines = if range.start.is_multiple_of(2) {
+        lines
+    } else {
+        s.call(Second::<F, P> { lines: lines.map(|lines| &lines[0]), weight: weights[range.start], sums });
+        range.start += 1;
+        lines.map(|lines| &lines[1..])
+    };
+    sweep::<S, F, 1, P, 0>(s, lines, &weights[range], sums, Ahead::NOTHING);
 }
 
-/// Folds a block's result for one query into its running one.
+/// Adds the second term of a line: of a query's window that begins within it.
+struct Second<'a, F: Format, const P: usize> {
+    lines: [&'a F::Line; P],
+    weight: f32,
+    sums: &'a mut Sums<1, P>,
+}
+
+impl<F: Format, const P: usize> Kernel for Second<'_, F, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let weight = s.splat(self.weight);
+        for (line, sums) in self.lines.into_iter().zip(&mut self.sums[0]) {
+            let ([low, high], [a, b]) = (F::term(s, line, 1), load_lanes(s, sums));
+            store_lanes(s, [s.fma(low, weight, a), s.fma(high, weight, b)], sums);
+        }
+    }
+}
+
+/// Folds a block's result for one query into its running one, or begins it.
 #[inline(always)]
-pub(super) fn merge<S: Simd>(
-    s: S,
-    task: &mut Attention<'_>,
-    block: usize,
-    (query, r): (usize, usize),
-    (m, l): (f32, f32),
-) {
+pub(super) fn merge<S: Simd>(s: S, task: &mut Task<'_>, begins: bool, (query, r): (usize, usize), (m, l): (f32, f32)) {
     let dims = task.cache.dims;
     let from = &task.desk.block[r * dims..][..dims];
     let to = &mut task.desk.o[query * dims..][..dims];
     let (running_m, running_l) = (&mut task.desk.m[query], &mut task.desk.l[query]);
-    if block == 0 {
+    if begins {
         to.copy_from_slice(from);
         (*running_m, *running_l) = (m, l);
         return;

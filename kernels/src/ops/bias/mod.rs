@@ -1,6 +1,6 @@
-//! x += w over every row, in place; w repeats along the row.
+//! y = x + w over every row; w repeats along the row.
 //!
-//! Shapes: x `[rows, width]`, w `[n]` with n dividing the width. Bytes: 4 read, 4 written an element. Error: one rounding.
+//! Shapes: x, y `[rows, width]`, w `[n]` with n dividing the width; y may be x. Bytes: 4 read, 4 written an element. Error: one rounding.
 //! Source: IEEE 754.
 
 #[cfg(test)]
@@ -16,6 +16,7 @@ use std::ops::Range;
 struct Rows<'a> {
     x: Slab<'a>,
     w: &'a [f32],
+    y: Slab<'a>,
     runs: Range<usize>,
 }
 
@@ -23,22 +24,33 @@ impl Kernel for Rows<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, s: S) {
+        let n = self.w.len();
         for run in self.runs {
-            // SAFETY: this thread alone has these runs (run() below cuts them).
-            let x = unsafe { self.x.write(run * self.w.len(), self.w.len()) };
-            for (x, w) in x.iter_mut().zip(self.w) {
-                *x += *w;
+            let from = run * n;
+            for (at, w) in (0..n).step_by(8).zip(self.w.chunks(8)) {
+                let w = match w.first_chunk() {
+                    Some(eight) => s.load(eight),
+                    None => {
+                        let mut part = [0.0; 8];
+                        part[..w.len()].copy_from_slice(w);
+                        s.load(&part)
+                    }
+                };
+                // SAFETY: this thread alone has these runs (run() below cuts them); y overlaps x only where it is x, read before it is
+                // written.
+                unsafe { self.y.store(s, s.add(self.x.load(s, from + at, n - at), w), from + at, n - at) };
             }
         }
     }
 }
 
-/// x += w.
+/// y = x + w.
 ///
 /// # Safety
-/// `x` is this call's alone until it returns.
-pub(crate) unsafe fn run(workers: Workers<'_>, x: Slab<'_>, w: &[f32]) {
+/// The slabs are this call's alone until it returns; `y` is `x` or does not overlap it.
+pub(crate) unsafe fn run(workers: Workers<'_>, x: Slab<'_>, w: &[f32], y: Slab<'_>) {
+    assert_eq!(x.len(), y.len(), "operand and result have equal lengths");
     let runs = x.len().checked_div(w.len()).unwrap_or(0);
-    workers.cut(runs, 1, x.len(), &|runs| workers.isa.run(Rows { x, w, runs }));
+    workers.cut(runs, 1, x.len(), &|runs| workers.isa.run(Rows { x, w, y, runs }));
 }

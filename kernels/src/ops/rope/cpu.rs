@@ -56,6 +56,7 @@ impl Angles {
 
 struct Rows<'a> {
     x: Slab<'a>,
+    y: Slab<'a>,
     width: usize,
     head_dim: usize,
     angles: &'a Angles,
@@ -70,9 +71,15 @@ impl Kernel for Rows<'_> {
         let pairs = self.angles.frequencies.len();
         for row in self.rows.by_ref() {
             let (cosines, sines) = self.angles.table[row * 2 * pairs..][..2 * pairs].split_at(pairs);
+            if !self.x.same(self.y) {
+                // SAFETY: this thread alone has these rows, and x is not y.
+                let (from, to) =
+                    unsafe { (self.x.read(row * self.width, self.width), self.y.write(row * self.width, self.width)) };
+                to.copy_from_slice(from);
+            }
             for head in 0..self.width / self.head_dim {
-                // SAFETY: this thread alone has these rows of x.
-                let head = unsafe { self.x.write(row * self.width + head * self.head_dim, 2 * pairs) };
+                // SAFETY: this thread alone has these rows of y.
+                let head = unsafe { self.y.write(row * self.width + head * self.head_dim, 2 * pairs) };
                 let (first, second) = head.split_at_mut(pairs);
                 rotate(s, first, second, cosines, sines);
             }
@@ -113,12 +120,19 @@ fn turn<S: Simd>(s: S, a: &mut [f32; 8], b: &mut [f32; 8], cosines: &[f32; 8], s
     s.store(s.fma(y, cosine, s.mul(x, sine)), b);
 }
 
-/// Rotates every head of every row.
+/// Rotates every head of every row, `width` elements of `head_dim` each.
 ///
 /// # Safety
-/// `x` is this call's alone until it returns.
-pub(crate) unsafe fn run(workers: Workers<'_>, x: Slab<'_>, width: usize, head_dim: usize, angles: &Angles) {
+/// The slabs are this call's alone until it returns; `y` is `x` or does not overlap it.
+pub(crate) unsafe fn run(
+    workers: Workers<'_>,
+    x: Slab<'_>,
+    (width, head_dim): (usize, usize),
+    angles: &Angles,
+    y: Slab<'_>,
+) {
+    assert_eq!(x.len(), y.len(), "operand and result have equal lengths");
     assert!(2 * angles.frequencies.len() <= head_dim, "a rotation turns no more than a head");
     let rows = x.len() / width;
-    workers.cut(rows, 1, x.len(), &|rows| workers.isa.run(Rows { x, width, head_dim, angles, rows }));
+    workers.cut(rows, 1, x.len(), &|rows| workers.isa.run(Rows { x, y, width, head_dim, angles, rows }));
 }

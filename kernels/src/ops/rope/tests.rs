@@ -35,8 +35,14 @@ fn heads_turn_as_in_the_reference_whole_and_in_part() {
                     let mut angles = Angles::new(&rope, 128);
                     angles.fill(workers, &step);
                     let mut y = x.clone();
-                    // SAFETY: y is this test's own.
-                    unsafe { run(workers, Slab::new(&mut y), width, head_dim, &angles) };
+                    let (mut from, mut apart) = (x.clone(), vec![0.0; x.len()]);
+                    let slab = Slab::new(&mut y);
+                    // SAFETY: all are this test's own; the result is in place, then apart.
+                    unsafe {
+                        run(workers, slab, (width, head_dim), &angles, slab);
+                        run(workers, Slab::new(&mut from), (width, head_dim), &angles, Slab::new(&mut apart));
+                    }
+                    assert_eq!(bits(&apart), bits(&y));
                     assert_close(&y, &wanted, 1e-6, "rope");
                     if threads == 1 { one = y } else { assert_eq!(bits(&one), bits(&y)) }
                 }

@@ -2,7 +2,7 @@
 //!
 //! Shapes: x, y `[rows, width]`; y may be x.
 //! Maths: silu x·σ(x); gelu x·Φ(x) = x/2·(1 + erf(x/√2)); gelu_tanh x/2·(1 + tanh(√(2/π)(x + 0.044715x³))), computed as
-//! x·σ(2√(2/π)(x + 0.044715x³)), which is the same function; relu max(x, 0).
+//! x·σ(2√(2/π)(x + 0.044715x³)), which is the same function; relu max(x, 0); scale c·x; softcap c·tanh(x/c).
 //! Bytes: 4 read, 4 written an element. Error: within 4e-7·(1 + |x|) of the exact function.
 //! Source: Hendrycks & Gimpel 2016, arXiv:1606.08415; Elfwing et al. 2017, arXiv:1702.03118.
 
@@ -29,6 +29,12 @@ pub(crate) struct GeluTanh;
 /// max(x, 0).
 #[derive(Clone, Copy)]
 pub(crate) struct Relu;
+/// c · x.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale(pub(crate) f32);
+/// c · tanh(x / c).
+#[derive(Clone, Copy)]
+pub(crate) struct Softcap(pub(crate) f32);
 
 impl Function for Silu {
     #[inline(always)]
@@ -62,6 +68,20 @@ impl Function for Relu {
     }
 }
 
+impl Function for Scale {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V, _: S::V) -> S::V {
+        s.mul(x, s.splat(self.0))
+    }
+}
+
+impl Function for Softcap {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V, _: S::V) -> S::V {
+        math::softcap(s, x, s.splat(self.0))
+    }
+}
+
 /// y = f(x).
 ///
 /// # Safety
@@ -74,6 +94,8 @@ pub(crate) unsafe fn run(workers: Workers<'_>, f: Unary, x: Slab<'_>, y: Slab<'_
             Unary::Gelu => pointwise::apply(workers, Gelu, x, x, y),
             Unary::GeluTanh => pointwise::apply(workers, GeluTanh, x, x, y),
             Unary::Relu => pointwise::apply(workers, Relu, x, x, y),
+            Unary::Scale(by) => pointwise::apply(workers, Scale(by), x, x, y),
+            Unary::Softcap(cap) => pointwise::apply(workers, Softcap(cap), x, x, y),
         }
     }
 }

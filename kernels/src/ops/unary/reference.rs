@@ -28,6 +28,8 @@ pub(crate) fn unary(f: Unary, x: f32) -> f32 {
             x / 2.0 * (1.0 + inner.tanh())
         }
         Unary::Relu => x.max(0.0),
+        Unary::Scale(by) => x * f64::from(by),
+        Unary::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
     };
     y as f32
 }

@@ -2,6 +2,16 @@ use super::reference::unary;
 use super::*;
 use crate::ops::samples::{assert_close, bits, numbers, sets, team};
 
+const ALL: [Unary; 7] = [
+    Unary::Silu,
+    Unary::Gelu,
+    Unary::GeluTanh,
+    Unary::Relu,
+    Unary::Scale(-0.3),
+    Unary::Softcap(0.7),
+    Unary::Softcap(30.0),
+];
+
 fn compute(f: Unary, isa: crate::isa::Isa, threads: usize, x: &[f32]) -> Vec<f32> {
     let team = team(threads);
     let mut y = x.to_vec();
@@ -13,7 +23,7 @@ fn compute(f: Unary, isa: crate::isa::Isa, threads: usize, x: &[f32]) -> Vec<f32
 
 #[test]
 fn functions_are_those_of_the_reference() {
-    for f in [Unary::Silu, Unary::Gelu, Unary::GeluTanh, Unary::Relu] {
+    for f in ALL {
         for isa in sets() {
             for count in [0, 1, 7, 8, 9, 1000] {
                 let x: Vec<f32> = numbers(3, count).iter().map(|v| v * 12.0).collect();
@@ -26,7 +36,7 @@ fn functions_are_those_of_the_reference() {
 
 #[test]
 fn a_tail_has_the_bits_of_a_full_vector_and_threads_change_nothing() {
-    for f in [Unary::Silu, Unary::Gelu, Unary::GeluTanh] {
+    for f in ALL {
         for isa in sets() {
             let x = numbers(5, 40_003);
             let whole = compute(f, isa, 1, &x);
@@ -42,6 +52,9 @@ fn a_tail_has_the_bits_of_a_full_vector_and_threads_change_nothing() {
 fn large_arguments_saturate_and_not_a_number_stays() {
     for isa in sets() {
         let y = compute(Unary::Silu, isa, 1, &[-200.0, 200.0, f32::NAN, 0.0]);
+        let capped = compute(Unary::Softcap(2.0), isa, 1, &[-200.0, 200.0, f32::NAN, 1e-20]);
+        assert!((capped[0] + 2.0).abs() < 1e-6 && capped[0] == -capped[1] && capped[2].is_nan(), "{capped:?}");
+        assert!((capped[3] - 1e-20).abs() < 1e-26, "small values keep their size: {capped:?}");
         assert!(y[0].abs() < 1e-30 && y[1] == 200.0 && y[2].is_nan() && y[3] == 0.0, "{y:?}");
     }
 }

@@ -2,21 +2,31 @@ use super::*;
 use crate::ops::Workers;
 use crate::ops::samples::{assert_close, bits, numbers, sets, team};
 use crate::slab::Slab;
+use graph::{Norm, NormKind};
+
+const NORMS: [Norm; 3] = [
+    Norm { kind: NormKind::Rms, eps: 1e-6, offset: 0.0 },
+    Norm { kind: NormKind::Rms, eps: 1e-5, offset: 1.0 },
+    Norm { kind: NormKind::Layer, eps: 1e-5, offset: 0.0 },
+];
 
 #[test]
 fn norms_are_those_of_the_reference_for_any_length() {
-    for isa in sets() {
+    for (isa, norm) in sets().into_iter().flat_map(|isa| NORMS.map(|norm| (isa, norm))) {
         for (rows, n) in [(0, 8), (1, 1), (3, 7), (2, 32), (5, 33), (300, 96), (2, 4099)] {
-            let (mut x, w) = (numbers(1, rows * n), numbers(2, n));
-            let wanted = reference::rms_norm(&x, &w, 1e-6);
+            // Far from zero, so that a mean that is not taken off shows.
+            let mut x: Vec<f32> = numbers(1, rows * n).iter().map(|x| x + 0.5).collect();
+            let w = numbers(2, n);
+            let wanted = reference::norm(&x, &w, norm);
+            let scale = Scale { w: &w, norm };
             let team = team(2);
             let mut y = vec![0.0; x.len()];
             // SAFETY: x and y are this test's own.
-            unsafe { run(Workers { team: &team, isa }, Slab::new(&mut x), &w, 1e-6, Slab::new(&mut y)) };
-            assert_close(&y, &wanted, 1e-6, "rms_norm");
+            unsafe { run(Workers { team: &team, isa }, Slab::new(&mut x), scale, Slab::new(&mut y)) };
+            assert_close(&y, &wanted, 1e-6, "norm");
             let slab = Slab::new(&mut x);
             // SAFETY: x is this test's own, and the result is in place.
-            unsafe { run(Workers { team: &team, isa }, slab, &w, 1e-6, slab) };
+            unsafe { run(Workers { team: &team, isa }, slab, scale, slab) };
             assert_eq!(bits(&x), bits(&y), "in place");
         }
     }
@@ -24,7 +34,7 @@ fn norms_are_those_of_the_reference_for_any_length() {
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_among_others() {
-    for isa in sets() {
+    for (isa, norm) in sets().into_iter().flat_map(|isa| NORMS.map(|norm| (isa, norm))) {
         let (rows, n) = (200, 130);
         let (mut x, w) = (numbers(1, rows * n), numbers(2, n));
         let mut alone = x[50 * n..51 * n].to_vec();
@@ -32,7 +42,7 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
             let team = team(threads);
             let slab = Slab::new(x);
             // SAFETY: x is this test's own.
-            unsafe { run(Workers { team: &team, isa }, slab, &w, 1e-6, slab) };
+            unsafe { run(Workers { team: &team, isa }, slab, Scale { w: &w, norm }, slab) };
         }
         assert_eq!(bits(&x[50 * n..51 * n]), bits(&alone));
     }
@@ -40,18 +50,19 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
 
 #[test]
 fn the_fused_sum_has_the_bits_of_a_sum_and_a_norm() {
-    for isa in sets() {
+    for (isa, norm) in sets().into_iter().flat_map(|isa| NORMS.map(|norm| (isa, norm))) {
         let (rows, n) = (3, 37);
         let (mut a, mut b, w) = (numbers(1, rows * n), numbers(3, rows * n), numbers(2, n));
         let mut total: Vec<f32> = a.iter().zip(&b).map(|(a, b)| a + b).collect();
         let (mut y, mut separate) = (vec![0.0; a.len()], vec![0.0; a.len()]);
         let team = team(1);
         let workers = Workers { team: &team, isa };
+        let scale = Scale { w: &w, norm };
         let (a_slab, b_slab) = (Slab::new(&mut a), Slab::new(&mut b));
         // SAFETY: all are this test's own; the sum is a.
         unsafe {
-            add_run(workers, Sum { a: a_slab, b: b_slab, sum: a_slab }, &w, 1e-5, Slab::new(&mut y));
-            run(workers, Slab::new(&mut total), &w, 1e-5, Slab::new(&mut separate));
+            add_run(workers, Sum { a: a_slab, b: b_slab, sum: a_slab }, scale, Slab::new(&mut y));
+            run(workers, Slab::new(&mut total), scale, Slab::new(&mut separate));
         }
         assert_eq!(bits(&y), bits(&separate));
         assert_eq!(bits(&a), bits(&total));

@@ -83,7 +83,7 @@ fn measure(engine: &Engine) -> Rates {
 /// Steps a second over [`STEPS`] steps of one prompt each, in steady state.
 fn prefill(engine: &Engine) -> f64 {
     let prompt = |which: usize| (0..ROWS).map(|i| (i * 31 + which as u32 * 17) % 4000).collect::<Vec<u32>>();
-    let mut streams: VecDeque<Stream<'_>> = VecDeque::new();
+    let mut streams: VecDeque<Stream> = VecDeque::new();
     let (mut next, mut done, mut start) = (0, 0, Instant::now());
     // A few more at the end, so that the last steps measured overlap like all others.
     while done < WARM + STEPS {
@@ -104,7 +104,7 @@ fn prefill(engine: &Engine) -> f64 {
 /// Tokens a second of [`SEQUENCES`] sequences together.
 fn decode(engine: &Engine) -> f64 {
     let begin = |which| engine.submit(Generation { ignore_eos: true, ..Generation::greedy(vec![which + 1], TOKENS) });
-    let streams: Vec<Stream<'_>> = (0..SEQUENCES).map(begin).collect();
+    let streams: Vec<Stream> = (0..SEQUENCES).map(begin).collect();
     let start = Instant::now();
     let tokens = streams.into_iter().flatten().filter(|output| matches!(output, Output::Token { .. })).count();
     tokens as f64 / start.elapsed().as_secs_f64()

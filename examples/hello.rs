@@ -5,10 +5,9 @@ use std::io::Write;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::builder(Checkpoint::embedded()).build()?;
-    let tokenizer = engine.tokenizer().ok_or("the embedded model has a tokenizer")?;
     let prompt = "Ownership is";
     print!("{prompt}");
-    for output in engine.submit(Generation::greedy(tokenizer.encode(prompt)?, 48)) {
+    for output in engine.submit(Generation::greedy(engine.encode(prompt)?, 48)) {
         if let Output::Token(token) = output {
             print!("{}", token.text);
             std::io::stdout().flush()?;

@@ -3,6 +3,24 @@
 //! This crate is the facade: checkpoints on disk, text, jobs and the command line, over the crates `graph` (what a model
 //! computes), `kernels` (how) and `actors` (where and when).
 
+//! ```
+//! use millstream::{Checkpoint, Engine, Generation};
+//! let engine = Engine::builder(Checkpoint::embedded()).build()?;
+//! let prompt = engine.encode("Ownership is")?;
+//! let completion = engine.generate_blocking(Generation::greedy(prompt, 4))?;
+//! assert_eq!(completion.tokens.len(), 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+/// The snippets of pages that people copy from are run as tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/library.md")]
+    struct Library;
+}
+
 pub mod checkpoint;
 pub mod cli;
 pub mod engine;
@@ -17,8 +35,9 @@ pub use actors::ticket::Sampling;
 pub use actors::trace;
 pub use checkpoint::{Checkpoint, LoadFormat};
 pub use engine::{
-    Ended, Engine, EngineBuilder, EngineError, Generation, NotYet, Output, PromptRow, StopReason, Stream, Token,
-    TokenLogprob,
+    Completion, Ended, Engine, EngineBuilder, EngineError, Failure, Generation, NotYet, Output, PromptRow,
+    RequestError, StopReason, Stream, Token, TokenLogprob, ValidRequest,
 };
 pub use error::{Error, ExitCode};
+pub use graph::plan::Bounds;
 pub use json::JsonFault;

@@ -2,7 +2,7 @@
 
 use graph::plan::Bounds;
 use millstream::checkpoint::{Checkpoint, LoadFormat};
-use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, Sampling, Token};
+use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, RequestError, Sampling, Token};
 use std::path::PathBuf;
 
 fn fixture(name: &str) -> PathBuf {
@@ -29,7 +29,7 @@ struct Bits {
     generated: Vec<Vec<u32>>,
 }
 
-fn bits(stream: millstream::Stream<'_>) -> Bits {
+fn bits(stream: millstream::Stream) -> Bits {
     let mut found = Bits::default();
     let words = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect();
     for output in stream {
@@ -165,7 +165,8 @@ fn tensor_ranks_stay_within_tolerance() {
 fn a_request_that_can_never_fit_is_refused_with_numbers() {
     let engine = engine("llama");
     let outputs: Vec<_> = engine.submit(Generation::greedy(prompt(1, 250), 20)).collect();
-    let why = "sequence 0: 250 prompt tokens and max_tokens 20 exceed max_model_len 256";
+    let why = RequestError::TooLong { prompt: 250, max_tokens: 20, max_model_len: 256 };
+    assert_eq!(why.to_string(), "250 prompt tokens and max_tokens 20 exceed max_model_len 256");
     assert_eq!(outputs, [Output::Ended(Ended::Failed(why.into()))]);
 }
 

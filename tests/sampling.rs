@@ -3,8 +3,8 @@
 use graph::plan::Bounds;
 use millstream::checkpoint::{Checkpoint, LoadFormat};
 use millstream::job::{LineParser, ResultLine, Telling, Usage, generations};
-use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, LogitRules, Output, Sampling, StopReason};
-use millstream::{Stream, TokenLogprob};
+use millstream::{Capture, Ended, Engine, EngineBuilder, Failure, Generation, LogitRules, Output, Sampling};
+use millstream::{StopReason, Stream, TokenLogprob};
 use std::path::PathBuf;
 
 fn builder(name: &str) -> EngineBuilder {
@@ -42,7 +42,7 @@ struct Heard {
     end: Option<Ended>,
 }
 
-fn hear(stream: Stream<'_>) -> Heard {
+fn hear(stream: Stream) -> Heard {
     let mut heard = Heard::default();
     for output in stream {
         match output {
@@ -198,12 +198,13 @@ fn rules_that_leave_nothing_end_their_request_alone() {
     let stuck = engine.submit(Generation { rules, ..Generation::greedy(vec![1, 2], 9) });
     let other = engine.submit(request(1, 20));
     let heard = hear(stuck);
-    let why = "no token may follow position 2: allowed_token_ids, bad_words, logit_bias and min_tokens leave none";
-    assert_eq!((heard.tokens, heard.end), (vec![5], Some(Ended::Failed(why.into()))));
+    let why = Failure::NothingAllowed { position: 2 };
+    let said = "no token may follow position 2: allowed_token_ids, bad_words, logit_bias and min_tokens leave none";
+    assert_eq!((why.to_string().as_str(), heard.tokens, heard.end), (said, vec![5], Some(Ended::Failed(why))));
     assert_eq!(hear(other).end, Some(Ended::Length));
     let stop = Generation { stop: vec!["x".into()], ..Generation::greedy(vec![1], 1) };
-    let why = "stop: the model has no tokenizer; give stop_token_ids";
-    assert_eq!(hear(engine.submit(stop)).end, Some(Ended::Failed(why.into())));
+    let Some(Ended::Failed(why)) = hear(engine.submit(stop)).end else { panic!("it has no tokenizer") };
+    assert_eq!(why.to_string(), "stop: the model has no tokenizer; give stop_token_ids");
 }
 
 /// Random pieces of characters of one to four bytes.
@@ -421,10 +422,10 @@ fn bad_words_are_not_written_at_the_start_nor_behind_a_space() {
 }
 
 /// One continuation to its end.
-fn choice(engine: &Engine, index: u32, stream: millstream::Stream<'_>) -> Result<millstream::job::Choice, String> {
+fn choice(engine: &Engine, index: u32, stream: millstream::Stream) -> Result<millstream::job::Choice, String> {
     let mut telling = Telling::default();
     for output in stream {
-        telling.take(output)?;
+        telling.take(output).map_err(|failure| failure.to_string())?;
     }
     telling.choice(engine, index)
 }

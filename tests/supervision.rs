@@ -3,7 +3,7 @@
 use fail::FailScenario;
 use graph::plan::Bounds;
 use millstream::checkpoint::{Checkpoint, LoadFormat};
-use millstream::{Capture, Ended, Engine, Generation, LogitRules, Output, Sampling, Token};
+use millstream::{Capture, Ended, Engine, Failure, Generation, LogitRules, Output, Sampling, Token};
 use std::path::Path;
 
 /// Tokens and the bits of their logits.
@@ -28,7 +28,7 @@ fn request(which: u32) -> Generation {
 /// What all requests gave, run at the same time.
 fn run(engine: &Engine) -> Vec<(Bits, Ended)> {
     let streams: Vec<_> = (0..6).map(|which| engine.submit(request(which))).collect();
-    let heard = |stream: millstream::Stream<'_>| {
+    let heard = |stream: millstream::Stream| {
         let (mut bits, mut end) = (Bits::default(), Ended::Cancelled);
         for output in stream {
             match output {
@@ -70,11 +70,11 @@ fn an_actor_that_always_panics_is_named_and_the_engine_ends() {
     fail::cfg("layer_shard", "4*off->panic(planted)").expect("a plan of faults");
     let heard = run(&engine);
     fail::remove("layer_shard");
-    let Ended::Failed(why) = &heard[0].1 else { panic!("{:?}", heard[0].1) };
+    let Ended::Failed(failure @ Failure::Engine { what: why }) = &heard[0].1 else { panic!("{:?}", heard[0].1) };
     assert!(why.contains("stage ") && why.contains(": step ") && why.contains("planted"), "{why}");
     assert!(why.contains("5 restarts within 60 s were not enough"), "{why}");
     // Who comes later hears the same at once.
     let late: Vec<Output> = engine.submit(request(0)).collect();
-    assert_eq!(late, [Output::Ended(Ended::Failed(why.clone()))]);
+    assert_eq!(late, [Output::Ended(Ended::Failed(failure.clone()))]);
     scenario.teardown();
 }

@@ -164,15 +164,17 @@ fn prompt(engine: &Engine, tokens: u32, which: u32) -> Vec<u32> {
     (0..tokens).map(|i| (i.wrapping_mul(2_654_435_761) ^ which.wrapping_mul(97)) % vocabulary).collect()
 }
 
-fn begin(engine: &Engine, prompt: Vec<u32>, tokens: u32) -> Stream<'_> {
+fn begin(engine: &Engine, prompt: Vec<u32>, tokens: u32) -> Stream {
     engine.submit(Generation { ignore_eos: true, ..Generation::greedy(prompt, tokens) })
 }
 
 /// Waits for the end.
-fn drain(stream: Stream<'_>) -> Result<(), Failure> {
+fn drain(stream: Stream) -> Result<(), Failure> {
     for output in stream {
         match output {
-            Output::Ended(Ended::Failed(why)) => return Err(Failure::Reference { what: "bench".into(), why }),
+            Output::Ended(Ended::Failed(failure)) => {
+                return Err(Failure::Reference { what: "bench".into(), why: failure.to_string() });
+            }
             Output::Prompt(_)
             | Output::Token(_)
             | Output::Ended(Ended::Stop { .. } | Ended::Length | Ended::Cancelled) => {}

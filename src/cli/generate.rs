@@ -2,7 +2,7 @@
 
 use super::{Failure, args};
 use crate::Sampling;
-use crate::engine::{Ended, Generation, Output};
+use crate::engine::{Ended, Generation, Output, RequestError};
 use actors::trace::Trace;
 use std::io::{Read, Write};
 
@@ -15,10 +15,10 @@ pub(super) fn generate(args: &args::Generate, trace: &Trace) -> Result<(), Failu
     }
     let engine = args.deploy.builder()?.trace(trace).build()?;
     engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
-    let Some(tokenizer) = engine.tokenizer() else {
+    if engine.tokenizer().is_none() {
         let (what, why) = (engine.name().to_string(), "has no tokenizer.json; use `run` with token_ids".to_string());
         return Err(Failure::Reference { what, why });
-    };
+    }
     let sampling = Sampling {
         temperature: args.temperature,
         top_k: args.top_k,
@@ -27,17 +27,18 @@ pub(super) fn generate(args: &args::Generate, trace: &Trace) -> Result<(), Failu
         seed: args.seed,
         ..Sampling::GREEDY
     };
-    let prompt = tokenizer.encode(&prompt).map_err(crate::Error::from)?;
+    let refused = |error: RequestError| Failure::Reference { what: "generate".into(), why: error.to_string() };
+    let prompt = engine.encode(&prompt).map_err(refused)?;
     let generation = Generation { sampling, ..Generation::greedy(prompt, args.max_tokens) };
     let mut out = std::io::stdout().lock();
     let mut say =
         |part: &str| out.write_all(part.as_bytes()).and_then(|()| out.flush()).map_err(Failure::io("standard output"));
-    for output in engine.submit(generation) {
+    for output in engine.validate(generation).map_err(refused)?.submit() {
         match output {
             Output::Prompt(_) => {}
             Output::Token(token) => say(&token.text)?,
-            Output::Ended(Ended::Failed(why)) => {
-                return Err(Failure::Reference { what: "generate".into(), why });
+            Output::Ended(Ended::Failed(failure)) => {
+                return Err(Failure::Reference { what: "generate".into(), why: failure.to_string() });
             }
             Output::Ended(Ended::Stop { .. } | Ended::Length | Ended::Cancelled) => break,
         }

@@ -105,7 +105,9 @@ fn compare(engine: &Engine, case: &Case, tolerance: f32) -> Result<Found, Failur
                 }
                 tokens.push(token);
             }
-            Output::Ended(Ended::Failed(why)) => return Err(Failure::Reference { what: "parity".into(), why }),
+            Output::Ended(Ended::Failed(failure)) => {
+                return Err(Failure::Reference { what: "parity".into(), why: failure.to_string() });
+            }
             Output::Ended(Ended::Stop { .. } | Ended::Length | Ended::Cancelled) => break,
         }
     }

@@ -3,7 +3,7 @@
 use super::conductor::{Conductor, Signal};
 use super::detokenizer::{Bulletin, Detokenizer};
 use super::supervision::{Lanes, Supervisor};
-use super::{Engine, EngineError, devices};
+use super::{Core, Engine, EngineError, RequestLimits, devices};
 use crate::checkpoint::{Checkpoint, DummyRows, Integrity, Note, Scanned, TensorRows, remote_code};
 use crate::error::Error;
 use crate::text::Tokenizer;
@@ -20,6 +20,7 @@ use graph::models::{self, Architecture};
 use graph::plan::{Bounds, Deployment, Plan, Role, WeightSpec, compile};
 use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tracing::info_span;
@@ -260,7 +261,8 @@ impl EngineBuilder {
             trace: &trace,
             trace_records: TRACE_RECORDS,
         };
-        let Wiring { lanes, dispatcher } = wire(&plan, fittings);
+        let Wiring { lanes, mut dispatcher } = wire(&plan, fittings);
+        let limits = RequestLimits { batcher: *dispatcher.batcher().spec(), vocabulary, captures: self.capture };
         let (outbox, mut inboxes) = channel((0..BULLETINS).map(|_| Bulletin::default()).collect(), 1);
         let track = trace.track("text", "detokenizer");
         let edge = trace.edge("tokens", dispatcher.track(), track);
@@ -288,14 +290,17 @@ impl EngineBuilder {
         let names = std::iter::once("text").chain(plan.data().devices.iter().map(|device| device.name.as_str()));
         let orders = names.zip(&handles).map(|(name, lane)| (name.to_owned(), lane.orders().clone()));
         running.set(orders.collect()).expect("set once, here");
-        Ok(Engine::new(
-            self.checkpoint.dir().display().to_string(),
+        Ok(Engine(Arc::new(Core {
+            name: self.checkpoint.dir().display().to_string(),
             plan,
             tokenizer,
-            (defaults, notes),
-            (control, handles),
+            defaults,
+            notes,
+            limits,
+            running: (control, handles),
             trace,
-        ))
+            next_id: AtomicU64::new(0),
+        })))
     }
 
     fn executors(&self, plan: &Plan, teams: &[Arc<Team>]) -> Result<BTreeMap<usize, Executor>, Error> {
@@ -380,11 +385,12 @@ fn lane(name: String, spin: Duration, trace: &Trace, (report, bell): (&Sender<Do
 
 /// The control thread of an engine.
 pub(super) struct Control {
-    pub(super) addr: actix::Addr<Conductor>,
-    pub(super) orders: Sender<super::conductor::Order>,
+    pub(super) orders: async_channel::Sender<super::conductor::Order>,
     pub(super) cancels: Sender<u64>,
     pub(super) bell: Bell,
     pub(super) thread: Option<std::thread::JoinHandle<()>>,
+    /// Set once: the conductor ends at the next ring.
+    pub(super) stop: Arc<AtomicBool>,
     /// Why the engine failed, once it has.
     pub(super) fault: Arc<OnceLock<String>>,
 }
@@ -395,9 +401,11 @@ impl Control {
         bulletins: StageOutput<Bulletin>,
         supervision: (Receiver<Down>, Supervisor),
     ) -> Result<Self, EngineError> {
-        let (orders, receiver) = bounded(ORDERS);
+        let (orders, receiver) = async_channel::bounded(ORDERS);
         let (cancels, cancelled) = bounded(CANCELS);
-        let (hand, taken) = bounded(1);
+        let (hand, taken) = bounded::<()>(1);
+        let stop: Arc<AtomicBool> = Arc::default();
+        let stopped = stop.clone();
         let target: Arc<OnceLock<actix::Addr<Conductor>>> = Arc::default();
         let wake = target.clone();
         let bell = Bell::callback(Box::new(move || {
@@ -413,16 +421,17 @@ impl Control {
             let system = actix::System::new();
             system.block_on(async {
                 let addr =
-                    Conductor::new(dispatcher, (receiver, cancelled), own, bulletins, (supervision, failed)).start();
-                let _ = target.set(addr.clone());
-                let _ = hand.send(addr);
+                    Conductor::new(dispatcher, (receiver, cancelled), (own, stopped), bulletins, (supervision, failed))
+                        .start();
+                let _ = target.set(addr);
+                let _ = hand.send(());
             });
             if let Err(fault) = system.run() {
                 eprintln!("control thread: {fault}");
             }
         })?;
-        let addr = taken.recv().map_err(|_| EngineError::Ended(None))?;
-        Ok(Self { addr, orders, cancels, bell, thread: Some(thread), fault })
+        taken.recv().map_err(|_| EngineError::Ended(None))?;
+        Ok(Self { orders, cancels, bell, thread: Some(thread), stop, fault })
     }
 }
 

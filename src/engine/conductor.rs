@@ -1,11 +1,12 @@
 //! The control actor of an engine: an actix shell around the dispatcher, woken by a bell, stopped by a message.
 //!
-//! Work comes in by a bounded crossbeam queue and goes out by a port to the detokeniser; actix carries only signals, which may be
-//! dropped when its mailbox is full, because every signal makes the actor look at everything.
+//! Work comes in by a bounded queue and goes out by a port to the detokeniser; actix carries only signals, which may be dropped when
+//! its mailbox is full, because every signal makes the actor look at everything.
 
 use super::detokenizer::{Bulletin, Listener, Notice};
+use super::stream::Outlet;
 use super::supervision::Supervisor;
-use super::{Ended, Output as Heard, TokenLogprob};
+use super::{Ended, Failure, Output as Heard, RequestError, TokenLogprob};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use actors::batcher::{SequenceSpec, Update};
 use actors::dispatcher::Dispatcher;
@@ -13,38 +14,38 @@ use actors::lane::Down;
 use actors::port::{Bell, Slot};
 use actors::stage::Output;
 use actors::ticket::{Samples, Score};
-use crossbeam::channel::{Receiver, Sender};
+use crossbeam::channel::Receiver;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// Turns in a row before other signals get their chance.
 const TURNS: usize = 64;
 
-/// What callers ask of the conductor.
-pub(crate) enum Order {
-    /// Begin a sequence, and tell the listener of it.
-    Submit(Box<SequenceSpec>, Listener),
-    /// Give one up.
-    Cancel(u64),
+/// A sequence to be begun, and who is told of it.
+pub(crate) struct Order {
+    pub(super) spec: Box<SequenceSpec>,
+    pub(super) listener: Listener,
 }
 
 /// What wakes the conductor.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum Signal {
-    /// Samples, credits or orders may be there.
+    /// Samples, credits or orders may be there, or the wish to end.
     Turn,
-    /// End: what is in flight fails.
-    Stop,
 }
 
 /// The batcher's shell.
 pub(crate) struct Conductor {
     dispatcher: Option<Dispatcher>,
-    orders: Receiver<Order>,
-    /// Sequences whose text has ended; they do not wait behind orders there is no room for.
+    /// In a box, since an actor has to be movable.
+    orders: Box<async_channel::Receiver<Order>>,
+    /// Sequences whose text has ended or that nobody reads; they do not wait behind orders there is no room for.
     cancels: Receiver<u64>,
     bell: Bell,
+    /// Set when the engine is dropped: what is in flight fails.
+    stop: Arc<AtomicBool>,
     bulletins: Output<Bulletin>,
     /// What is known since the last bulletin. Without a free one nothing more may become known.
     open: Option<Slot<Bulletin>>,
@@ -60,17 +61,18 @@ pub(crate) struct Conductor {
 impl Conductor {
     pub(crate) fn new(
         dispatcher: Dispatcher,
-        (orders, cancels): (Receiver<Order>, Receiver<u64>),
-        bell: Bell,
+        (orders, cancels): (async_channel::Receiver<Order>, Receiver<u64>),
+        (bell, stop): (Bell, Arc<AtomicBool>),
         bulletins: Output<Bulletin>,
         ((downs, supervisor), failed): ((Receiver<Down>, Supervisor), Arc<OnceLock<String>>),
     ) -> Self {
         let dispatcher = Some(dispatcher);
         Self {
             dispatcher,
-            orders,
+            orders: Box::new(orders),
             cancels,
             bell,
+            stop,
             bulletins,
             open: None,
             next_turn: 0,
@@ -143,18 +145,20 @@ impl Conductor {
     fn take_orders(&mut self, notices: &mut Vec<Notice>) -> bool {
         let mut moved = false;
         while self.dispatcher.as_mut().is_none_or(|dispatcher| dispatcher.batcher().room() > 0) {
-            let Ok(order) = self.orders.try_recv() else { break };
+            let Ok(Order { spec, listener }) = self.orders.try_recv() else { break };
             moved = true;
-            match (order, &mut self.dispatcher) {
-                (Order::Submit(spec, listener), Some(dispatcher)) => {
-                    let id = spec.id;
-                    match dispatcher.batcher().submit(*spec) {
-                        Ok(()) => notices.push(Notice::Begun { id, listener }),
-                        Err(refused) => refuse(&listener.stream, refused.to_string()),
-                    }
-                }
-                (Order::Submit(_, listener), None) => refuse(&listener.stream, self.reason()),
-                (Order::Cancel(id), _) => self.cancel(id, notices),
+            // Whoever gave it up may have been heard before it came.
+            if listener.outlet.is_abandoned() {
+                continue;
+            }
+            let Some(dispatcher) = &mut self.dispatcher else {
+                refuse(&listener.outlet, Failure::Engine { what: self.reason() });
+                continue;
+            };
+            let id = spec.id;
+            match dispatcher.batcher().submit(*spec) {
+                Ok(()) => notices.push(Notice::Begun { id, listener }),
+                Err(refused) => refuse(&listener.outlet, RequestError::from(refused).into()),
             }
         }
         moved
@@ -181,18 +185,17 @@ impl Conductor {
     fn stop(&mut self) {
         self.dispatcher = None;
         self.open = None;
+        self.orders.close();
         while let Ok(order) = self.orders.try_recv() {
-            if let Order::Submit(_, listener) = order {
-                refuse(&listener.stream, self.reason());
-            }
+            refuse(&order.listener.outlet, Failure::Engine { what: self.reason() });
         }
         actix::System::current().stop();
     }
 }
 
 /// Tells the stream of a sequence that is never begun.
-fn refuse(stream: &Sender<Heard>, why: String) {
-    drop(stream.try_send(Heard::Ended(Ended::Failed(why))));
+fn refuse(outlet: &Outlet, failure: Failure) {
+    outlet.tell(Heard::Ended(Ended::Failed(failure)));
 }
 
 fn notice(update: &Update, samples: &Samples) -> Notice {
@@ -230,13 +233,13 @@ impl Handler<Signal> for Conductor {
     type Result = ();
 
     fn handle(&mut self, signal: Signal, context: &mut Self::Context) {
-        match signal {
-            Signal::Turn => {}
-            Signal::Stop => return self.stop(),
-        }
+        let Signal::Turn = signal;
         for _ in 0..TURNS {
             // Armed before the last look, so that whatever comes later rings.
             self.bell.arm();
+            if self.stop.load(Ordering::Acquire) {
+                return self.stop();
+            }
             if !self.turn() {
                 return;
             }

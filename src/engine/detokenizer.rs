@@ -5,7 +5,8 @@
 //! the first stop text. A sequence whose text is stopped is given up with the batcher; tokens drawn ahead of that are told to nobody, so
 //! that its last token is the one that completed the stop.
 
-use super::{Ended, Output, PromptRow, StopReason, Token, TokenLogprob};
+use super::stream::Outlet;
+use super::{Ended, Failure, Output, PromptRow, StopReason, Token, TokenLogprob};
 use crate::text::{Searched, StopSearch, StopTexts, TextStream, Tokenizer, TokenizerError};
 use actors::batcher::Finish;
 use actors::lane::{Actor, Fault, LaneContext, Turn};
@@ -45,7 +46,7 @@ pub(crate) enum Notice {
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     /// Has room for everything that can be told.
-    pub(crate) stream: Sender<Output>,
+    pub(super) outlet: Outlet,
     /// Texts that end it.
     pub(crate) stops: StopTexts,
     /// Whether its text has what ended it as well.
@@ -94,9 +95,10 @@ impl Detokenizer {
                 self.readers.insert(*id, Reader { listener: listener.clone(), text, search, tokens: 0 });
             }
             Notice::Prompt { id, position, logits, logprob } => {
-                if let Some(reader) = self.readers.get(id) {
-                    let (position, logits, logprob) = (*position, logits.clone(), logprob.clone());
-                    reader.tell(Output::Prompt(PromptRow { position, logits, logprob }));
+                let Some(reader) = self.readers.get(id) else { return };
+                let (position, logits, logprob) = (*position, logits.clone(), logprob.clone());
+                if !reader.tell(Output::Prompt(PromptRow { position, logits, logprob })) {
+                    self.give_up(*id, Ended::Cancelled);
                 }
             }
             Notice::Token { id, token, logits, logprob } => {
@@ -112,16 +114,16 @@ impl Detokenizer {
                 });
                 let (text, stopped) = match reader.text_of(*token, end) {
                     Ok((text, stop)) => (text, stop.map(|stop| Ended::Stop { reason: StopReason::Text(stop) })),
-                    Err(error) => return self.give_up(*id, Ended::Failed(error.to_string())),
+                    Err(error) => {
+                        return self.give_up(*id, Ended::Failed(Failure::Text { why: error.to_string() }));
+                    }
                 };
-                reader.tell(Output::Token(Token {
-                    token: *token,
-                    text,
-                    logits: logits.clone(),
-                    logprob: logprob.clone(),
-                }));
+                let (token, logits, logprob) = (*token, logits.clone(), logprob.clone());
+                let heard = reader.tell(Output::Token(Token { token, text, logits, logprob }));
                 if let Some(ended) = stopped {
                     self.give_up(*id, ended);
+                } else if !heard && end.is_none() {
+                    self.give_up(*id, Ended::Cancelled);
                 }
             }
             Notice::Ended { id, reason } => {
@@ -135,7 +137,7 @@ impl Detokenizer {
 
     fn fail_all(&mut self, why: &str) {
         for (_, reader) in self.readers.drain() {
-            reader.tell(Output::Ended(Ended::Failed(why.to_owned())));
+            reader.tell(Output::Ended(Ended::Failed(Failure::Engine { what: why.to_owned() })));
         }
     }
 
@@ -152,9 +154,9 @@ impl Detokenizer {
 }
 
 impl Reader {
-    /// A stream has room for everything that its sequence can be told; one that is gone needs nothing.
-    fn tell(&self, output: Output) {
-        drop(self.listener.stream.try_send(output));
+    /// A stream has room for everything that its sequence can be told; says whether anybody heard it.
+    fn tell(&self, output: Output) -> bool {
+        self.listener.outlet.tell(output)
     }
 
     /// The text that a token completes, with what was held back where the token is the last; and the stop that this text ends with.
@@ -193,12 +195,10 @@ impl Reader {
             Finish::Stop { token } => Ended::Stop { reason: StopReason::Token(token) },
             Finish::Length => Ended::Length,
             Finish::Cancelled => Ended::Cancelled,
-            Finish::Fault { fault: RowFault::NonFinite, position } => {
-                Ended::Failed(format!("the logits of position {position} are not all finite"))
+            Finish::Fault { fault: RowFault::NonFinite, position } => Ended::Failed(Failure::NonFinite { position }),
+            Finish::Fault { fault: RowFault::NothingAllowed, position } => {
+                Ended::Failed(Failure::NothingAllowed { position })
             }
-            Finish::Fault { fault: RowFault::NothingAllowed, position } => Ended::Failed(format!(
-                "no token may follow position {position}: allowed_token_ids, bad_words, logit_bias and min_tokens leave none"
-            )),
         }
     }
 }

@@ -4,25 +4,25 @@ use super::line::Refused;
 use super::request::{Prompt, Request};
 use super::result::{Choice, ErrorLine, ResultLine, Usage};
 use super::sampling::{SamplingError, Telling, generations};
-use crate::engine::{Engine, Generation, Stream};
+use crate::engine::{Engine, Failure, RequestError, Stream, ValidRequest};
 use std::time::Duration;
 
 /// One continuation of a request.
-struct Sample<'e> {
-    stream: Stream<'e>,
+struct Sample {
+    stream: Stream,
     telling: Telling,
 }
 
 /// A request that was begun.
-pub(super) struct Running<'e> {
+pub(super) struct Running {
     item: u64,
     line: u64,
     custom_id: String,
     prompt_tokens: u64,
-    samples: Vec<Sample<'e>>,
+    samples: Vec<Sample>,
 }
 
-impl Running<'_> {
+impl Running {
     /// Its place among the job's lines that are not blank.
     pub(super) fn item(&self) -> u64 {
         self.item
@@ -44,7 +44,7 @@ impl Running<'_> {
     }
 
     /// Takes what was told, waiting for the first of it; the end once all of its continuations have ended, or why one failed.
-    pub(super) fn listen(&mut self, mut wait: Duration) -> Option<Result<(), String>> {
+    pub(super) fn listen(&mut self, mut wait: Duration) -> Option<Result<(), Failure>> {
         let mut open = false;
         for sample in self.samples.iter_mut().filter(|sample| !sample.telling.is_over()) {
             if let Err(why) = sample.listen(std::mem::take(&mut wait)) {
@@ -56,8 +56,8 @@ impl Running<'_> {
     }
 }
 
-impl Sample<'_> {
-    fn listen(&mut self, mut wait: Duration) -> Result<(), String> {
+impl Sample {
+    fn listen(&mut self, mut wait: Duration) -> Result<(), Failure> {
         while let Ok(Some(output)) = self.stream.next_within(std::mem::take(&mut wait)) {
             self.telling.take(output)?;
         }
@@ -74,23 +74,20 @@ pub(super) struct Maker<'e> {
     pub(super) created: u64,
 }
 
-impl<'e> Maker<'e> {
+impl Maker<'_> {
     /// The ids of a request's prompt, or the code and words of its error record.
     pub(super) fn prompt(&self, request: &Request) -> Result<Vec<u32>, (&'static str, String)> {
-        match (&request.prompt, self.engine.tokenizer()) {
-            (Prompt::TokenIds(ids), _) => Ok(ids.clone()),
-            (Prompt::Text(text), Some(tokenizer)) => {
-                tokenizer.encode(text).map_err(|error| ("tokenizer", error.to_string()))
-            }
-            (Prompt::Text(_), None) => {
-                Err(("no_tokenizer", "the model has no tokenizer.json: give token_ids instead of prompt".into()))
-            }
+        match &request.prompt {
+            Prompt::TokenIds(ids) => Ok(ids.clone()),
+            Prompt::Text(text) => self.engine.encode(text).map_err(|error| (error.code(), error.to_string())),
         }
     }
 
-    /// What a request with these prompt tokens asks of the engine, one a sample.
-    pub(super) fn generations(&self, request: &Request, prompt: &[u32]) -> Result<Vec<Generation>, SamplingError> {
-        generations(self.engine, request, prompt, self.seed)
+    /// What a request with these prompt tokens asks of the engine, one a sample, checked.
+    pub(super) fn requests(&self, request: &Request, prompt: &[u32]) -> Result<Vec<ValidRequest>, SamplingError> {
+        let generations = generations(self.engine, request, prompt, self.seed)?;
+        let valid = generations.into_iter().map(|generation| self.engine.validate(generation));
+        Ok(valid.collect::<Result<_, RequestError>>()?)
     }
 
     /// Submits a request.
@@ -99,10 +96,10 @@ impl<'e> Maker<'e> {
         (item, line): (u64, u64),
         request: Request,
         prompt_tokens: usize,
-        generations: Vec<Generation>,
-    ) -> Running<'e> {
-        let sample = |generation| Sample { stream: self.engine.submit(generation), telling: Telling::default() };
-        let samples = generations.into_iter().map(sample).collect();
+        requests: Vec<ValidRequest>,
+    ) -> Running {
+        let sample = |request: ValidRequest| Sample { stream: request.submit(), telling: Telling::default() };
+        let samples = requests.into_iter().map(sample).collect();
         Running { item, line, custom_id: request.custom_id, prompt_tokens: prompt_tokens as u64, samples }
     }
 
@@ -110,8 +107,8 @@ impl<'e> Maker<'e> {
     ///
     /// # Errors
     /// Why it has none, in words.
-    pub(super) fn record(&self, done: &Running<'_>) -> Result<(Vec<u8>, u64), String> {
-        let choice = |(index, sample): (usize, &Sample<'_>)| sample.telling.choice(self.engine, index as u32);
+    pub(super) fn record(&self, done: &Running) -> Result<(Vec<u8>, u64), String> {
+        let choice = |(index, sample): (usize, &Sample)| sample.telling.choice(self.engine, index as u32);
         let choices: Vec<Choice> = done.samples.iter().enumerate().map(choice).collect::<Result<_, _>>()?;
         let tokens = choices.iter().map(|choice| choice.token_ids.len() as u64).sum();
         let result = ResultLine {

@@ -150,7 +150,7 @@ pub(super) struct Runner<'r, 'e, R> {
     items: u64,
     next: Option<Next>,
     ended: bool,
-    running: Vec<Running<'e>>,
+    running: Vec<Running>,
     tokens: u64,
 }
 
@@ -331,12 +331,12 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
             Ok(prompt) => prompt,
             Err((code, message)) => return self.refuse(item, line, &id, code, &message),
         };
-        let generations = match self.maker.generations(&request, &prompt) {
-            Ok(generations) => generations,
+        let requests = match self.maker.requests(&request, &prompt) {
+            Ok(requests) => requests,
             Err(error) => return self.refuse(item, line, &id, error.code(), &error.to_string()),
         };
         self.ledger.admit(item).and_then(|()| self.ledger.write()).map_err(JobError::from)?;
-        self.running.push(self.maker.begin((item, line), request, prompt.len(), generations));
+        self.running.push(self.maker.begin((item, line), request, prompt.len(), requests));
         Ok(())
     }
 
@@ -363,12 +363,12 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
                         Err(why) => self.refuse(done.item(), done.line(), done.custom_id(), "tokenizer", &why)?,
                     }
                 }
-                Some(Err(message)) => {
+                Some(Err(failure)) => {
                     if let Some(what) = self.engine.fault() {
                         return self.fault(what.to_owned()).map(Some).map_err(|error| JobError::from(error).into());
                     }
                     let done = self.running.remove(at);
-                    self.refuse(done.item(), done.line(), done.custom_id(), "refused", &message)?;
+                    self.refuse(done.item(), done.line(), done.custom_id(), failure.code(), &failure.to_string())?;
                 }
             }
         }
@@ -395,7 +395,7 @@ fn company_max(own: Option<InFlight>) -> Option<usize> {
 }
 
 /// Whether an item may be begun now: suspects run among themselves, in groups that get smaller.
-fn may_run(item: u64, running: &[Running<'_>], ledger: &Ledger) -> bool {
+fn may_run(item: u64, running: &[Running], ledger: &Ledger) -> bool {
     let limit = |item| company_max(ledger.in_flight(item));
     let tightest = running.iter().map(|other| limit(other.item())).chain([limit(item)]);
     let mixed = running.iter().any(|other| limit(other.item()).is_some() != limit(item).is_some());

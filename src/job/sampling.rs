@@ -5,7 +5,7 @@
 
 use super::request::Request;
 use super::result::{Choice, FinishReason, Logprobs, PromptLogprob, PromptLogprobs, TopLogprobs};
-use crate::engine::{Ended, Engine, Generation, Output, StopReason, TokenLogprob};
+use crate::engine::{Ended, Engine, Failure, Generation, Output, RequestError, StopReason, TokenLogprob};
 use crate::text::{TextStream, Tokenizer, TokenizerError};
 use actors::sampler::LogitRules;
 use actors::ticket::Sampling;
@@ -38,6 +38,9 @@ pub enum SamplingError {
         /// What is wrong with it.
         why: String,
     },
+    /// The engine does not take it.
+    #[error(transparent)]
+    Refused(#[from] RequestError),
 }
 
 impl SamplingError {
@@ -46,6 +49,7 @@ impl SamplingError {
         match self {
             SamplingError::MinTokens { .. } | SamplingError::BadWord { .. } => "invalid_value",
             SamplingError::NoTokenizer { .. } => "no_tokenizer",
+            SamplingError::Refused(error) => error.code(),
         }
     }
 }
@@ -157,8 +161,8 @@ impl Telling {
     /// Takes in what a stream told.
     ///
     /// # Errors
-    /// Why there will be no continuation, in words.
-    pub fn take(&mut self, output: Output) -> Result<(), String> {
+    /// Why there will be no continuation.
+    pub fn take(&mut self, output: Output) -> Result<(), Failure> {
         match output {
             Output::Prompt(row) => self.prompt.extend(row.logprob),
             Output::Token(token) => {

@@ -29,7 +29,7 @@ pub use spec::{
 use crate::pool::Pool;
 use crate::ticket::Ticket;
 use kernels::Step;
-use sequence::{Running, Sequence, rows_max};
+use sequence::{Running, Sequence};
 use std::collections::{HashSet, VecDeque};
 
 /// The caution at which a newcomer is admitted only if everything that runs could grow to its end beside it.
@@ -147,26 +147,8 @@ impl Batcher {
     }
 
     fn check(&self, sequence: &SequenceSpec) -> Result<(), Refused> {
-        let &SequenceSpec { id, max_tokens, .. } = sequence;
-        let prompt = sequence.prompt.len() as u64;
-        if prompt == 0 {
-            return Err(Refused::EmptyPrompt { id });
-        }
-        if max_tokens == 0 && sequence.capture != Capture::All && sequence.prompt_logprobs.is_none() {
-            return Err(Refused::NothingWanted { id });
-        }
-        if prompt + u64::from(max_tokens) > u64::from(self.spec.max_model_len) {
-            return Err(Refused::TooLong { id, prompt, max_tokens, max_model_len: self.spec.max_model_len });
-        }
-        let (rows, pool_rows) = (u64::from(rows_max(prompt as u32, max_tokens)), self.spec.pool.rows());
-        if rows > pool_rows {
-            return Err(Refused::NeverFits { id, rows, pool_rows, largest: pool_rows + u64::from(max_tokens > 0) });
-        }
-        let stops = sequence.stop_token_ids.len();
-        if stops > STOP_TOKENS_MAX {
-            return Err(Refused::TooManyStops { id, got: stops });
-        }
-        sequence.check_sampling().map_err(|fault| Refused::Sampling { id, fault })?;
+        sequence.check(&self.spec)?;
+        let id = sequence.id;
         if self.live.contains(&id) {
             return Err(Refused::DuplicateId { id });
         }

@@ -1,5 +1,6 @@
 //! What goes into the batcher and what comes out of it: its bounds, sequences, refusals, updates, counters.
 
+use super::sequence::rows_max;
 use crate::pool::PoolSpec;
 use crate::sampler::{LOGPROBS_MAX, LogitRules, SamplingFault};
 use crate::ticket::{RowFault, Sampling, Score};
@@ -93,8 +94,35 @@ pub struct SequenceSpec {
 }
 
 impl SequenceSpec {
+    /// Whether a batcher of these bounds can ever run it to its end.
+    ///
+    /// # Errors
+    /// The first thing that it cannot do.
+    pub fn check(&self, bounds: &BatcherSpec) -> Result<(), Refused> {
+        let &SequenceSpec { id, max_tokens, .. } = self;
+        let prompt = self.prompt.len() as u64;
+        if prompt == 0 {
+            return Err(Refused::EmptyPrompt { id });
+        }
+        if max_tokens == 0 && self.capture != Capture::All && self.prompt_logprobs.is_none() {
+            return Err(Refused::NothingWanted { id });
+        }
+        if prompt + u64::from(max_tokens) > u64::from(bounds.max_model_len) {
+            return Err(Refused::TooLong { id, prompt, max_tokens, max_model_len: bounds.max_model_len });
+        }
+        let (rows, pool_rows) = (u64::from(rows_max(prompt as u32, max_tokens)), bounds.pool.rows());
+        if rows > pool_rows {
+            return Err(Refused::NeverFits { id, rows, pool_rows, largest: pool_rows + u64::from(max_tokens > 0) });
+        }
+        let stops = self.stop_token_ids.len();
+        if stops > STOP_TOKENS_MAX {
+            return Err(Refused::TooManyStops { id, got: stops });
+        }
+        self.check_sampling().map_err(|fault| Refused::Sampling { id, fault })
+    }
+
     /// The first setting of its draws that is none.
-    pub(super) fn check_sampling(&self) -> Result<(), SamplingFault> {
+    fn check_sampling(&self) -> Result<(), SamplingFault> {
         self.sampling.check()?;
         self.rules.as_ref().map_or(Ok(()), |rules| rules.check())?;
         let told = [("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)];

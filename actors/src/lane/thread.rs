@@ -279,6 +279,11 @@ impl LaneHandle {
         }
     }
 
+    /// Whether the caller is the lane's own thread.
+    pub fn is_current(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id())
+    }
+
     /// Whether the lane's thread has ended.
     pub fn is_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)

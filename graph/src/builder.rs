@@ -16,7 +16,7 @@ use crate::axis::{Axis, AxisDef, Extent, ParamId, ValueId};
 use crate::error::GraphError;
 use crate::infer::infer;
 use crate::model::{Draft, Model, Node, ParamDef, Section};
-use crate::op::{Attention, Binary, Norm, Op, Unary};
+use crate::op::{Attention, Binary, Norm, Op, Recurrence, Unary};
 use crate::rope::Rope;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -165,6 +165,30 @@ impl<'b> Value<'b> {
     /// Times a constant; nothing at all where it is 1.
     pub fn scale(self, by: f32) -> Self {
         if by == 1.0 { self } else { self.map(Unary::Scale(by)) }
+    }
+
+    /// Each channel over its last rows.
+    pub fn short_conv(self, w: Param<'b>) -> Self {
+        self.then(Op::ShortConv { x: self.id, w: w.id })
+    }
+
+    /// A selective state space of these values: read by `q` and written by `k`, with time steps `dt` (before their softplus) held within
+    /// `limits`, decay rates and the share of the values that is added.
+    pub fn selective_scan(
+        self,
+        [q, k, dt]: [Self; 3],
+        [a_log, skip]: [Param<'b>; 2],
+        (low, high): (f32, Option<f32>),
+    ) -> Self {
+        let how = Recurrence::Selective { low, high };
+        let (a_log, skip) = (a_log.id, Some(skip.id));
+        self.then(Op::Scan { q: q.id, k: k.id, v: self.id, dt: dt.id, beta: None, a_log, skip, how })
+    }
+
+    /// The gated delta rule over these values: `dt` before its softplus, `beta` before the logistic function.
+    pub fn delta_scan(self, [q, k, dt, beta]: [Self; 4], a_log: Param<'b>) -> Self {
+        let (beta, how) = (Some(beta.id), Recurrence::Delta);
+        self.then(Op::Scan { q: q.id, k: k.id, v: self.id, dt: dt.id, beta, a_log: a_log.id, skip: None, how })
     }
 
     /// A pointwise function.

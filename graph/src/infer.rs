@@ -3,7 +3,7 @@
 use crate::axis::{Axis, ParamId, ValueId};
 use crate::error::GraphError;
 use crate::model::Draft;
-use crate::op::{Op, Unary};
+use crate::op::{Op, Recurrence, Unary};
 
 /// The rows axis: always the first.
 pub(crate) const ROWS: Axis = Axis(0);
@@ -70,6 +70,15 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             at.constant(cap.is_finite() && cap > 0.0, "softcap", cap, "above 0")?;
             Ok(q.to_vec())
         }
+        Op::ShortConv { x, w } => {
+            let (x, w) = (at.value(x)?, at.param(w)?);
+            let wants = format!("[{}, taps]", draft.names(&x[1..]));
+            at.wants(w.len() == x.len() && x.len() >= 2 && w[..w.len() - 1] == x[1..], "weight", &wants, w)?;
+            let taps = draft.length(w[w.len() - 1]).unwrap_or(0);
+            at.constant((2..=8).contains(&taps), "taps", taps, "2 to 8")?;
+            Ok(x.to_vec())
+        }
+        Op::Scan { q, k, v, dt, beta, a_log, skip, how } => scan(&at, [q, k, v, dt], beta, (a_log, skip), how),
         Op::Unary(f, x) => {
             let (field, c, least) = match f {
                 Unary::Scale(c) => ("by", c, f32::MIN),
@@ -86,6 +95,42 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             Ok(a.to_vec())
         }
     }
+}
+
+fn scan(
+    at: &At<'_>,
+    [q, k, v, dt]: [ValueId; 4],
+    beta: Option<ValueId>,
+    (a_log, skip): (ParamId, Option<ParamId>),
+    how: Recurrence,
+) -> Result<Vec<Axis>, GraphError> {
+    let (draft, v) = (at.draft, at.value(v)?);
+    at.wants(v.len() == 4 && v[0] == ROWS, "values", "[rows, heads, group, value]", v)?;
+    let (q, k, dt) = (at.value(q)?, at.value(k)?, at.value(dt)?);
+    at.wants(q.len() == 3 && q[..2] == v[..2], "queries", &format!("[{}, key]", draft.names(&v[..2])), q)?;
+    at.wants(k == q, "keys", &format!("[{}]", draft.names(q)), k)?;
+    let (per_row, per_head) = (format!("[{}]", draft.names(&v[..3])), format!("[{}]", draft.names(&v[1..3])));
+    at.wants(*dt == v[..3], "time steps", &per_row, dt)?;
+    let weight = at.param(a_log)?;
+    at.wants(*weight == v[1..3], "decay rates", &per_head, weight)?;
+    if let Some(skip) = skip {
+        let skip = at.param(skip)?;
+        at.wants(*skip == v[1..3], "share of the values", &per_head, skip)?;
+    }
+    match (how, beta) {
+        (Recurrence::Selective { low, high }, None) => {
+            at.constant(low.is_finite() && low >= 0.0, "low", low, "0 or more")?;
+            let high = high.unwrap_or(f32::MAX);
+            at.constant(high.is_finite() && high >= low, "high", high, "low or more")?;
+        }
+        (Recurrence::Delta, Some(beta)) => {
+            let beta = at.value(beta)?;
+            at.wants(*beta == v[..3], "rates", &per_row, beta)?;
+        }
+        (Recurrence::Selective { .. }, Some(_)) => at.constant(false, "rates", 1, "none in a selective scan")?,
+        (Recurrence::Delta, None) => at.constant(false, "rates", 0, "one for each head in a delta scan")?,
+    }
+    Ok(v.to_vec())
 }
 
 /// Where inference stands, for messages.

@@ -2,7 +2,9 @@
 //!
 //! It keeps no cache: all positions of one sequence are computed at once, and `sampled_rows` keeps all of them.
 
-use crate::axis::{Axis, ValueId};
+mod recurrent;
+
+use crate::axis::{Axis, ParamId, ValueId};
 use crate::model::Model;
 use crate::op::{Attention, Binary, Norm, NormKind, Op, Unary};
 use crate::rope::Rope;
@@ -58,7 +60,11 @@ impl Interpreter<'_> {
     }
 
     fn param(&self, op: &Op) -> Vec<f32> {
-        let param = self.model.param(op.param().expect("the op has a weight"));
+        self.weight(op.param().expect("the op has a weight"))
+    }
+
+    fn weight(&self, id: ParamId) -> Vec<f32> {
+        let param = self.model.param(id);
         let data = (self.weight)(&param.name);
         assert_eq!(data.len() as u64, self.model.elements(&param.axes), "{}: elements fit the axes", param.name);
         data
@@ -82,6 +88,8 @@ impl Interpreter<'_> {
                 let sinks = sinks.map(|_| self.param(op));
                 attend([q, k, v].map(|id| self.value(id)), sinks.as_deref(), how)
             }
+            Op::ShortConv { x, .. } => recurrent::convolve(self.value(x), &self.param(op)),
+            Op::Scan { .. } => self.scan(op),
             Op::Unary(f, x) => self.value(x).data.iter().map(|&x| unary(f, x)).collect(),
             Op::Binary(f, a, b) => {
                 let f = match f {

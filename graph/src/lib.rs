@@ -26,5 +26,5 @@ pub use config::ConfigReader;
 pub use dtype::DType;
 pub use error::{ConfigFault, GraphError};
 pub use model::{Draft, Model, Node, ParamDef, Section};
-pub use op::{Attention, Binary, Norm, NormKind, Op, Unary};
+pub use op::{Attention, Binary, Norm, NormKind, Op, Recurrence, Unary};
 pub use rope::{Rope, RopeScaling};

@@ -70,6 +70,24 @@ impl Norm {
     }
 }
 
+/// How the state of a scan goes from row to row.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recurrence {
+    /// S = α S + k (δ v)ᵀ, y = Sᵀ q + skip · v, with δ = softplus(dt) held within limits and α = e^(-δ e^a_log)
+    /// (Dao & Gu 2024, arXiv:2405.21060, §2).
+    Selective {
+        /// The least δ.
+        low: f32,
+        /// The largest δ; `None` where there is no limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        high: Option<f32>,
+    },
+    /// S = α S + k uᵀ with u = σ(beta)(v - α Sᵀ k), y = Sᵀ q; k and q are brought to length 1, x/√(Σx² + 1e-6), and q is divided by
+    /// the root of its length (Yang et al. 2024, arXiv:2412.06464, §3).
+    Delta,
+}
+
 /// A pointwise function of one operand.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -155,6 +173,34 @@ pub enum Op {
         /// Scale, window and cap.
         how: Attention,
     },
+    /// Each channel by itself over its last rows, zeros before the first: x `[rows, channels…]`, w `[channels…, taps]` → as x; the
+    /// last tap is the row's own (Gu & Dao 2023, arXiv:2312.00752, §3.4).
+    ShortConv {
+        /// Activations.
+        x: ValueId,
+        /// Filters.
+        w: ParamId,
+    },
+    /// A linear recurrence over a sequence: q and k `[rows, heads, key]`, v `[rows, heads, group, value]`, dt and beta
+    /// `[rows, heads, group]`, a_log and skip `[heads, group]` → as v.
+    Scan {
+        /// What the state is read by.
+        q: ValueId,
+        /// What the state is written by.
+        k: ValueId,
+        /// What is written.
+        v: ValueId,
+        /// Time steps, before their softplus.
+        dt: ValueId,
+        /// Rates of the delta rule, before the logistic function; the other has none.
+        beta: Option<ValueId>,
+        /// Logarithms of the decay rates.
+        a_log: ParamId,
+        /// How much of v is added to the result.
+        skip: Option<ParamId>,
+        /// How the state goes on.
+        how: Recurrence,
+    },
     /// Pointwise, one operand.
     Unary(Unary, ValueId),
     /// Pointwise, two operands of equal axes.
@@ -171,17 +217,28 @@ impl Op {
             Op::Gather { ids, .. } => vec![ids],
             Op::Contract { x, .. } | Op::Bias { x, .. } | Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x],
             Op::Attend { q, k, v, .. } => vec![q, k, v],
+            Op::ShortConv { x, .. } => vec![x],
+            Op::Scan { q, k, v, dt, beta, .. } => [q, k, v, dt].into_iter().chain(beta).collect(),
             Op::Unary(_, x) | Op::SampledRows(x) => vec![x],
             Op::Binary(_, a, b) => vec![a, b],
         }
     }
 
-    /// The weight this op reads, if any.
+    /// All weights this op reads, [`Op::param`] first.
+    pub fn params(&self) -> Vec<ParamId> {
+        let second = if let Op::Scan { skip, .. } = self { *skip } else { None };
+        self.param().into_iter().chain(second).collect()
+    }
+
+    /// The weight this op reads, if any; where there are several, the one that it is known by.
     pub fn param(&self) -> Option<ParamId> {
         match *self {
-            Op::Gather { table: p, .. } | Op::Contract { w: p, .. } | Op::Bias { w: p, .. } | Op::Norm { w: p, .. } => {
-                Some(p)
-            }
+            Op::Gather { table: p, .. }
+            | Op::Contract { w: p, .. }
+            | Op::Bias { w: p, .. }
+            | Op::Norm { w: p, .. }
+            | Op::ShortConv { w: p, .. }
+            | Op::Scan { a_log: p, .. } => Some(p),
             Op::Attend { sinks, .. } => sinks,
             Op::Tokens | Op::Rope { .. } | Op::Unary(..) | Op::Binary(..) | Op::SampledRows(_) => None,
         }
@@ -198,6 +255,8 @@ impl Op {
             Op::Norm { norm: Norm { kind: NormKind::Layer, .. }, .. } => "layer_norm",
             Op::Rope { .. } => "rope",
             Op::Attend { .. } => "attend",
+            Op::ShortConv { .. } => "short_conv",
+            Op::Scan { .. } => "scan",
             Op::Unary(Unary::Silu, _) => "silu",
             Op::Unary(Unary::Gelu, _) => "gelu",
             Op::Unary(Unary::GeluTanh, _) => "gelu_tanh",

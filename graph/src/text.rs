@@ -44,7 +44,7 @@ fn op_text(draft: &Draft, op: &Op) -> String {
     for v in op.operands() {
         write!(text, " %{}", v.0).expect("a String takes any text");
     }
-    if let Some(p) = op.param() {
+    for p in op.params() {
         write!(text, " {}", draft.params[p.index()].name).expect("a String takes any text");
     }
     match op {
@@ -59,10 +59,12 @@ fn op_text(draft: &Draft, op: &Op) -> String {
         Op::Unary(Unary::Scale(by), _) => text + &format!(" by={by}"),
         Op::Unary(Unary::Softcap(cap), _) => text + &format!(" cap={cap}"),
         Op::Rope { rope, .. } => text + " " + &serde_json::to_string(rope).expect("numbers and names only"),
+        Op::Scan { how, .. } => text + " " + &serde_json::to_string(how).expect("numbers and names only"),
         Op::Tokens
         | Op::Gather { .. }
         | Op::Contract { .. }
         | Op::Bias { .. }
+        | Op::ShortConv { .. }
         | Op::Unary(..)
         | Op::Binary(..)
         | Op::SampledRows(_) => text,
@@ -156,6 +158,15 @@ impl Parser {
                 };
                 let sinks = words.get(4).filter(|w| !w.contains('=')).map(|w| self.param(w)).transpose()?;
                 Op::Attend { q: v(1)?, k: v(2)?, v: v(3)?, sinks, how }
+            }
+            "short_conv" => Op::ShortConv { x: v(1)?, w: p(2)? },
+            "scan" => {
+                let json = words.last().ok_or("scan ends in its recurrence as JSON")?;
+                let how = serde_json::from_str(json).map_err(|_| "the recurrence of a scan cannot be read")?;
+                let beta = v(5).ok();
+                let first = 5 + usize::from(beta.is_some());
+                let skip = if words.len() > first + 2 { Some(p(first + 1)?) } else { None };
+                Op::Scan { q: v(1)?, k: v(2)?, v: v(3)?, dt: v(4)?, beta, a_log: p(first)?, skip, how }
             }
             "silu" => Op::Unary(Unary::Silu, v(1)?),
             "gelu" => Op::Unary(Unary::Gelu, v(1)?),

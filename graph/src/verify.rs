@@ -99,7 +99,9 @@ fn row_sets(draft: &Draft, faults: &mut Vec<GraphError>) {
         let mut sets = operands.iter().filter(|v| v.index() < number).map(|v| sampled[v.index()]);
         let mixed = match (&node.op, sets.next()) {
             (_, None) => false,
-            (Op::SampledRows(_) | Op::Attend { .. }, Some(first)) => first || sets.any(|s| s),
+            (Op::SampledRows(_) | Op::Attend { .. } | Op::ShortConv { .. } | Op::Scan { .. }, Some(first)) => {
+                first || sets.any(|s| s)
+            }
             (_, Some(first)) => sets.any(|s| s != first),
         };
         if mixed {
@@ -132,7 +134,7 @@ fn unused(draft: &Draft, faults: &mut Vec<GraphError>) {
         for v in node.op.operands() {
             values.get_mut(v.index()).into_iter().for_each(|read| *read = true);
         }
-        if let Some(p) = node.op.param() {
+        for p in node.op.params() {
             params.get_mut(p.index()).into_iter().for_each(|read| *read = true);
         }
     }

@@ -20,6 +20,8 @@ pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
         | Call::Norm { .. }
         | Call::AddNorm { .. }
         | Call::Rope { .. }
+        | Call::ShortConv { .. }
+        | Call::Scan { .. }
         | Call::Gated { .. }
         | Call::Unary { .. }
         | Call::Binary { .. }

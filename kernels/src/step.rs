@@ -18,6 +18,29 @@ pub struct Span {
     pub pages: u32,
 }
 
+/// Where what recurrent ops leave behind of a span's sequence lies, in slots of the state memory. A slot that a step writes is read by
+/// no span of the same step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SpanState {
+    /// The slot with the state at the span's first row; `None` at position 0, where there is none yet.
+    pub from: Option<u32>,
+    /// The slot that gets the state behind the span's last row.
+    pub to: u32,
+    /// Where its snapshots begin in [`Step::snapshots`].
+    pub first_snapshot: u32,
+    /// How many there are.
+    pub snapshots: u32,
+}
+
+/// A state that is kept beside the one that the sequence goes on with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Snapshot {
+    /// Behind this many rows of the sequence: a page border in the span, not beyond the prompt.
+    pub end: u32,
+    /// The slot that gets it.
+    pub slot: u32,
+}
+
 impl Span {
     /// How many of its rows are prompt rows; they come first.
     pub fn prompt_rows(&self) -> u32 {
@@ -39,6 +62,10 @@ pub struct Step {
     pub pages: Vec<u32>,
     /// Rows that will be sampled, ascending.
     pub sampled: Vec<u32>,
+    /// One a span where the model has recurrent ops, else none.
+    pub states: Vec<SpanState>,
+    /// Snapshots of all spans, in their order, and of each by ascending ends.
+    pub snapshots: Vec<Snapshot>,
 }
 
 impl Step {
@@ -50,7 +77,16 @@ impl Step {
             spans: Vec::with_capacity(spans),
             pages: Vec::with_capacity(pages),
             sampled: Vec::with_capacity(sampled),
+            states: Vec::new(),
+            snapshots: Vec::new(),
         }
+    }
+
+    /// The same with room for the states of all spans and for this many snapshots.
+    pub fn with_states(mut self, snapshots: usize) -> Self {
+        self.states.reserve_exact(self.spans.capacity());
+        self.snapshots.reserve_exact(snapshots);
+        self
     }
 
     /// Empties it, keeping the room.
@@ -59,6 +95,13 @@ impl Step {
         self.spans.clear();
         self.pages.clear();
         self.sampled.clear();
+        self.states.clear();
+        self.snapshots.clear();
+    }
+
+    /// The snapshots of a span.
+    pub fn snapshots_of(&self, state: &SpanState) -> &[Snapshot] {
+        &self.snapshots[state.first_snapshot as usize..(state.first_snapshot + state.snapshots) as usize]
     }
 
     /// The page table of a span.

@@ -92,8 +92,8 @@ fn executor() -> Executor {
         Call::SampledRows { x: all(1), y: last },
     ];
     let caches = vec![CacheSpec { kv_heads: 4, head_dim: 64, dtype: DType::Bf16 }];
-    let program = Program { weights: vec![], calls, scratch_bytes: 6 * bytes, caches };
-    let limits = Limits { rows_max: 200, sampled_max: 2, pages: 40 };
+    let program = Program { calls, scratch_bytes: 6 * bytes, caches, ..Program::default() };
+    let limits = Limits { rows_max: 200, sampled_max: 2, pages: 40, slots: 0 };
     Executor::new(program, weights, limits, team, Isa::detect()).expect("the program is sound")
 }
 
@@ -104,7 +104,7 @@ fn steps_allocate_nothing() {
     let steps: Vec<Step> = [(1, 300), (2, 299), (7, 0), (150, 3), (200, 64)]
         .map(|(rows, start)| {
             let span = Span { rows, start, pages: 40, ..Span::default() };
-            Step { id: 1, rows, spans: vec![span], pages: (0..40).rev().collect(), sampled: vec![0] }
+            Step { id: 1, rows, spans: vec![span], pages: (0..40).rev().collect(), sampled: vec![0], ..Step::default() }
         })
         .into();
     let mut run = || {

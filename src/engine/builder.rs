@@ -309,6 +309,7 @@ impl EngineBuilder {
             rows_max: settings.max_num_batched_tokens,
             sampled_max: settings.sampled_rows_max,
             pages: plan.pages(),
+            slots: plan.slots(),
         };
         let mut executors = BTreeMap::new();
         // Stages of one device that use the same weight have it once.

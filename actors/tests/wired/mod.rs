@@ -159,6 +159,7 @@ fn executors(plan: &Plan) -> BTreeMap<usize, Executor> {
         rows_max: settings.max_num_batched_tokens,
         sampled_max: settings.sampled_rows_max,
         pages: plan.pages(),
+        slots: plan.slots(),
     };
     let load = |spec: &WeightSpec, team: &Team| {
         let name = spec.name.bytes().fold(7u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));

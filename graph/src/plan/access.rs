@@ -25,6 +25,8 @@ impl Call {
             Call::AddNorm { norm: Norm { kind: NormKind::Layer, .. }, .. } => "add_layer_norm",
             Call::Rope { .. } => "rope",
             Call::Attend { .. } => "attend",
+            Call::ShortConv { .. } => "short_conv",
+            Call::Scan { .. } => "scan",
             Call::Gated { .. } => "gated",
             Call::Unary { .. } => "unary",
             Call::Binary { .. } => "binary",
@@ -45,6 +47,7 @@ impl Call {
             | Call::Rope { x, y, .. }
             | Call::Norm { x, y, .. }
             | Call::Unary { x, y, .. }
+            | Call::ShortConv { x, y, .. }
             | Call::SampledRows { x, y } => {
                 f(Read, x);
                 f(Write, y);
@@ -57,6 +60,10 @@ impl Call {
                 [q, k, v].into_iter().for_each(|o| f(Read, o));
                 f(Write, y);
             }
+            Call::Scan { q, k, v, dt, beta, y, .. } => {
+                [q, k, v, dt].into_iter().chain(beta).for_each(|o| f(Read, o));
+                f(Write, y);
+            }
             Call::Gated { gate: a, up: b, y, .. } | Call::Binary { a, b, y, .. } => {
                 [a, b].into_iter().for_each(|o| f(Read, o));
                 f(Write, y);
@@ -64,10 +71,30 @@ impl Call {
         }
     }
 
+    /// Which of the stage's states it has, if it is recurrent.
+    pub fn state(&self) -> Option<u32> {
+        match self {
+            Call::ShortConv { state, .. } | Call::Scan { state, .. } => Some(*state),
+            Call::Gather { .. }
+            | Call::Contract { .. }
+            | Call::Bias { .. }
+            | Call::Norm { .. }
+            | Call::AddNorm { .. }
+            | Call::Rope { .. }
+            | Call::Attend { .. }
+            | Call::Gated { .. }
+            | Call::Unary { .. }
+            | Call::Binary { .. }
+            | Call::SampledRows { .. } => None,
+        }
+    }
+
     /// Whether it computes a generated row in another form than a prompt row, so that their bits differ.
     pub fn has_two_forms(&self) -> bool {
         match self {
-            Call::Gather { .. }
+            Call::Scan { .. } => true,
+            Call::ShortConv { .. }
+            | Call::Gather { .. }
             | Call::Contract { .. }
             | Call::Bias { .. }
             | Call::Norm { .. }
@@ -91,7 +118,12 @@ impl Call {
             | Call::AddNorm { .. }
             | Call::Gated { .. }
             | Call::Binary { .. } => true,
-            Call::Gather { .. } | Call::Contract { .. } | Call::Attend { .. } | Call::SampledRows { .. } => false,
+            Call::Gather { .. }
+            | Call::Contract { .. }
+            | Call::Attend { .. }
+            | Call::ShortConv { .. }
+            | Call::Scan { .. }
+            | Call::SampledRows { .. } => false,
         }
     }
 }

@@ -140,6 +140,11 @@ pub(crate) fn with_operands(op: &Op, to: &[ValueId]) -> Op {
         Op::Norm { w, norm, .. } => Op::Norm { x: to[0], w, norm },
         Op::Rope { rope, .. } => Op::Rope { x: to[0], rope },
         Op::Attend { sinks, how, .. } => Op::Attend { q: to[0], k: to[1], v: to[2], sinks, how },
+        Op::ShortConv { w, .. } => Op::ShortConv { x: to[0], w },
+        Op::Scan { beta, a_log, skip, how, .. } => {
+            let beta = beta.map(|_| to[4]);
+            Op::Scan { q: to[0], k: to[1], v: to[2], dt: to[3], beta, a_log, skip, how }
+        }
         Op::Unary(f, _) => Op::Unary(f, to[0]),
         Op::Binary(f, ..) => Op::Binary(f, to[0], to[1]),
         Op::SampledRows(_) => Op::SampledRows(to[0]),

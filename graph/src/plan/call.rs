@@ -4,7 +4,7 @@
 //! rows of the step, or the number of sampled rows behind [`Call::SampledRows`].
 
 use crate::dtype::DType;
-use crate::op::{Attention, Binary, Norm, Unary};
+use crate::op::{Attention, Binary, Norm, Recurrence, Unary};
 use crate::rope::Rope;
 use serde::{Deserialize, Serialize};
 
@@ -179,6 +179,48 @@ pub enum Call {
         /// Scale, window and cap.
         how: Attention,
     },
+    /// y[t] = Σ_j w[·][j] · x[t - (taps - 1) + j]; keeps the last rows of x.
+    ShortConv {
+        /// Activations `[rows, channels]`.
+        x: Operand,
+        /// Vector of channels · taps.
+        w: WeightId,
+        /// Which of the stage's states: taps - 1 rows.
+        state: u32,
+        /// Result.
+        y: Operand,
+    },
+    /// Brings the state of each sequence on, and reads it for every row.
+    Scan {
+        /// Queries `[rows, heads · key_dim]`.
+        q: Operand,
+        /// Keys `[rows, heads · key_dim]`.
+        k: Operand,
+        /// Values `[rows, heads · group · value_dim]`.
+        v: Operand,
+        /// Time steps `[rows, heads · group]`.
+        dt: Operand,
+        /// Rates of the delta rule, as `dt`.
+        beta: Option<Operand>,
+        /// Vector of heads · group.
+        a_log: WeightId,
+        /// Vector of heads · group.
+        skip: Option<WeightId>,
+        /// Result, as `v`.
+        y: Operand,
+        /// Which of the stage's states.
+        state: u32,
+        /// Heads of queries and keys held here.
+        heads: u32,
+        /// Heads of values for each.
+        group: u32,
+        /// Elements of a query or key.
+        key_dim: u32,
+        /// Elements of a head of values.
+        value_dim: u32,
+        /// How the state goes on.
+        how: Recurrence,
+    },
     /// y = f(gate) · up; `y` may be `gate` or `up`.
     Gated {
         /// Through the function.
@@ -230,6 +272,37 @@ pub struct Program {
     pub scratch_bytes: u64,
     /// Cache layers that [`Call::Attend`] counts.
     pub caches: Vec<CacheSpec>,
+    /// States that [`Call::ShortConv`] and [`Call::Scan`] count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<StateSpec>,
+}
+
+/// What a recurrent call leaves behind of a sequence: f32 elements of a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StateSpec {
+    /// Elements of one slot.
+    pub elements: u64,
+}
+
+impl StateSpec {
+    /// The rows before the next one that a convolution reads.
+    pub fn conv(channels: u32, taps: u32) -> Self {
+        Self { elements: u64::from(channels) * u64::from(taps.saturating_sub(1)) }
+    }
+
+    /// The states `[key_dim, value_dim]` of all heads of values, and the keys, updates and decays of a chunk that is not full. Values are
+    /// padded to 16.
+    pub fn scan([heads, group, key_dim, value_dim]: [u32; 4]) -> Self {
+        let (heads, group, key_dim) = (u64::from(heads), u64::from(group), u64::from(key_dim));
+        let (width, chunk) = (u64::from(value_dim.next_multiple_of(16)), u64::from(super::PAGE_ROWS));
+        let a_value_head = key_dim * width + chunk * width + chunk;
+        Self { elements: heads * (chunk * key_dim + group * a_value_head) }
+    }
+
+    /// Bytes of a slot.
+    pub fn slot_bytes(self) -> u64 {
+        4 * self.elements
+    }
 }
 
 /// One layer of paged key/value memory of a stage.

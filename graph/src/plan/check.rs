@@ -175,7 +175,8 @@ fn layers(plan: &RawPlan, faults: &mut Vec<PlanError>) {
 
 fn budgets(plan: &RawPlan, faults: &mut Vec<PlanError>) {
     for device in &plan.devices {
-        let (weights, cache, buffers) = (device.weight_bytes, device.cache_bytes, device.buffer_bytes);
+        let cache = device.cache_bytes.saturating_add(device.state_bytes);
+        let (weights, buffers) = (device.weight_bytes, device.buffer_bytes);
         let needs = weights.saturating_add(cache).saturating_add(buffers);
         if needs > device.memory_bytes {
             let (device, has) = (device.name.clone(), device.memory_bytes);

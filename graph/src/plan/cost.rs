@@ -5,6 +5,7 @@
 use super::call::{Call, Program, RowSet};
 use super::raw::{RawPlan, Role};
 use super::weights::weight_bytes;
+use crate::op::Recurrence;
 
 /// Consecutive positions of one sequence that a step computes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +47,8 @@ pub fn step_cost(plan: &RawPlan, stretches: &[Stretch], sampled: u32) -> Cost {
 fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost {
     let all: u64 = stretches.iter().map(|s| u64::from(s.rows)).sum();
     let mut cost = Cost::default();
+    // Each sequence's state is read and written once.
+    let states = |state: u32| 2 * stretches.len() as u64 * program.states[state as usize].slot_bytes();
     for call in &program.calls {
         match call {
             Call::Contract { x, parts } => {
@@ -67,6 +70,17 @@ fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost 
                     let past = start.min(window.saturating_sub(1));
                     cost.bytes += (past + rows) * spec.page_bytes(1);
                 }
+            }
+            Call::ShortConv { w, state, .. } => {
+                cost.flops += 2 * all * u64::from(program.weights[w.0 as usize].n);
+                cost.bytes += states(*state);
+            }
+            Call::Scan { state, heads, group, key_dim, value_dim, how, .. } => {
+                let elements = [heads, group, key_dim, value_dim].into_iter().map(|&n| u64::from(n)).product::<u64>();
+                // A row is written to the state and read from it; the delta rule reads it twice.
+                let passes = if *how == Recurrence::Delta { 3 } else { 2 };
+                cost.flops += 2 * passes * all * elements;
+                cost.bytes += states(*state);
             }
             Call::Gather { .. }
             | Call::Bias { .. }
@@ -120,6 +134,7 @@ mod tests {
             calls: vec![contract(x), attend, contract(last)],
             scratch_bytes: 0,
             caches: vec![CacheSpec { kv_heads: 2, head_dim: 4, dtype: DType::Bf16 }],
+            states: vec![],
         };
         let stretches = [Stretch { start: 0, rows: 3 }, Stretch { start: 10, rows: 1 }];
         let cost = program_cost(&program, &stretches, 2);

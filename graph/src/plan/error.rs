@@ -96,6 +96,21 @@ pub enum PlanError {
         /// The longest that fits.
         fits: u64,
     },
+    /// The states of the sequences that are to run do not fit.
+    #[error("{sequences} running sequences need two slots of recurrent state each, {} a slot, on {device}, which has {} for them: \
+             max-num-seqs can be {fits}; lower it, or raise kv-cache-memory-bytes", gib(*slot), gib(*has))]
+    StatesTooLarge {
+        /// The device.
+        device: String,
+        /// Sequences asked for.
+        sequences: u32,
+        /// Bytes of a slot.
+        slot: u64,
+        /// Bytes there are.
+        has: u64,
+        /// Sequences that fit.
+        fits: u64,
+    },
     /// A device with more on it than it holds.
     #[error("{device} needs {} and has {}: weights {}, key/value cache {}, buffers {}", gib(*needs), gib(*has), gib(*weights), gib(*cache), gib(*buffers))]
     OverBudget {

@@ -1,7 +1,7 @@
 //! A plan in words: what `plan --explain` prints.
 
 use super::error::gib;
-use super::raw::{ActorPlan, Carries, Role};
+use super::raw::{ActorPlan, Carries, Role, StateSlots};
 use super::{Move, Plan};
 use std::fmt::Write;
 
@@ -26,9 +26,13 @@ pub fn explain(plan: &Plan) -> String {
     ));
     s.notes.iter().for_each(|note| line(format!("note: {note}")));
     for (number, device) in data.devices.iter().enumerate() {
-        let held = device.weight_bytes + device.cache_bytes + device.buffer_bytes;
+        let held = device.weight_bytes + device.cache_bytes + device.state_bytes + device.buffer_bytes;
+        let states = match device.state_bytes {
+            0 => String::new(),
+            bytes => format!("recurrent state {}, ", gib(bytes)),
+        };
         line(format!(
-            "\n{}: {} of {} (weights {}, key/value cache {}, buffers {})",
+            "\n{}: {} of {} (weights {}, key/value cache {}, {states}buffers {})",
             device.name,
             gib(held),
             gib(device.memory_bytes),
@@ -64,16 +68,27 @@ pub fn explain(plan: &Plan) -> String {
 fn does(actor: &ActorPlan) -> String {
     match &actor.role {
         Role::Batcher => "forms steps from the requests".into(),
-        Role::Pool { pages, page_rows } => format!("owns {pages} pages of {page_rows} positions"),
-        Role::Feed => "resolves token ids".into(),
-        Role::Stage { layers, program, .. } => format!(
-            "layers {} to {}: {} calls, {} weights, {} cache layers",
-            layers.start,
-            layers.end.saturating_sub(1),
-            program.calls.len(),
-            program.weights.len(),
-            program.caches.len()
+        Role::Pool { pages, page_rows, states: StateSlots { running: 0, .. } } => {
+            format!("owns {pages} pages of {page_rows} positions")
+        }
+        Role::Pool { pages, page_rows, states: StateSlots { running, snapshots } } => format!(
+            "owns {pages} pages of {page_rows} positions; {running} slots of recurrent state, and {snapshots} for snapshots"
         ),
+        Role::Feed => "resolves token ids".into(),
+        Role::Stage { layers, program, .. } => {
+            let states = match program.states.len() {
+                0 => String::new(),
+                count => format!(", {count} states"),
+            };
+            format!(
+                "layers {} to {}: {} calls, {} weights, {} cache layers{states}",
+                layers.start,
+                layers.end.saturating_sub(1),
+                program.calls.len(),
+                program.weights.len(),
+                program.caches.len()
+            )
+        }
         Role::Communicator { group, rank, collectives } => {
             let count = |f: fn(&Move) -> bool| collectives.iter().filter(|c| f(&c.how)).count();
             format!(

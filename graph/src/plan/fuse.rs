@@ -146,6 +146,8 @@ impl Fuser<'_> {
             | Op::Norm { .. }
             | Op::Rope { .. }
             | Op::Attend { .. }
+            | Op::ShortConv { .. }
+            | Op::Scan { .. }
             | Op::Unary(..)
             | Op::SampledRows(_) => one(Fusion::Op(with_operands(op, &op.operands()))),
         }

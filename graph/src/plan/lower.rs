@@ -5,7 +5,7 @@ use super::call::{Call, Operand, Program};
 use super::fuse::{FusedNode, Fusion};
 use super::memory::{Placed, place};
 use super::partition::{Collective, Partitioned, Piece, Segment};
-use super::raw::{ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role};
+use super::raw::{ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role, StateSlots};
 use super::weights::Weights;
 use super::{Deployment, PlanError};
 use crate::axis::ValueId;
@@ -26,7 +26,11 @@ pub(super) fn lower(whole: &Partitioned, deployment: &Deployment<'_>, plan: &mut
         faults: vec![],
     };
     let batcher = lowering.actor("batcher".into(), None, Role::Batcher);
-    lowering.actor("pool".into(), None, Role::Pool { pages: 0, page_rows: super::PAGE_ROWS });
+    lowering.actor(
+        "pool".into(),
+        None,
+        Role::Pool { pages: 0, page_rows: super::PAGE_ROWS, states: StateSlots::default() },
+    );
     let feed = lowering.actor("feed".into(), Some(DeviceId(0)), Role::Feed);
     lowering.channel("tickets".into(), End { actor: batcher, port: 0 }, Carries::Ticket);
     let ids = End { actor: feed, port: 0 };
@@ -282,6 +286,12 @@ impl<'a> Programmer<'a> {
         })
     }
 
+    /// Another state of the program.
+    fn state(&mut self, spec: super::StateSpec) -> u32 {
+        self.program.states.push(spec);
+        self.program.states.len() as u32 - 1
+    }
+
     fn op(&mut self, op: &Op, result: ValueId) -> Option<Call> {
         let y = self.at(result);
         Some(match *op {
@@ -305,6 +315,20 @@ impl<'a> Programmer<'a> {
                 let (q, k, v) = (self.at(q), self.at(k), self.at(v));
                 let sinks = sinks.map(|w| self.weights.vector(w));
                 Call::Attend { q, k, v, y, cache, kv_heads, group, head_dim, sinks, how }
+            }
+            Op::ShortConv { x, w } => {
+                let taps = self.whole.model.param(w).axes.last().and_then(|&a| self.whole.model.length(a)).unwrap_or(1);
+                let state = self.state(super::StateSpec::conv(self.whole.width(result), taps));
+                Call::ShortConv { x: self.at(x), w: self.weights.vector(w), state, y }
+            }
+            Op::Scan { q, k, v, dt, beta, a_log, skip, how } => {
+                let axes = self.whole.model.nodes()[self.whole.values[v.index()].0.index()].axes.clone();
+                let [heads, group, value_dim] = [1, 2, 3].map(|i| self.whole.local(v, axes[i]));
+                let key_dim = self.last(k);
+                let state = self.state(super::StateSpec::scan([heads, group, key_dim, value_dim]));
+                let (a_log, skip) = (self.weights.vector(a_log), skip.map(|skip| self.weights.vector(skip)));
+                let ([q, k, v, dt], beta) = ([q, k, v, dt].map(|x| self.at(x)), beta.map(|x| self.at(x)));
+                Call::Scan { q, k, v, dt, beta, a_log, skip, y, state, heads, group, key_dim, value_dim, how }
             }
             Op::Unary(f, x) => Call::Unary { x: self.at(x), f, y },
             Op::Binary(f, a, b) => Call::Binary { a: self.at(a), b: self.at(b), f, y },

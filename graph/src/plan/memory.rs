@@ -6,7 +6,7 @@
 use super::call::{CacheSpec, Operand, Place, RowSet};
 use super::fuse::{FusedNode, Fusion};
 use super::partition::{Partitioned, Segment};
-use super::raw::Settings;
+use super::raw::{Settings, StateSlots};
 use super::shard::{Dist, Layout};
 use super::{PAGE_ROWS, PlanError};
 use crate::axis::{Axis, ValueId};
@@ -142,31 +142,82 @@ fn first_fit(live: &[(Range<usize>, Range<u64>)], lifetime: &Range<usize>, bytes
 }
 
 /// What the cache of one device is to hold, and what it may take.
-pub(super) struct CacheNeed<'a> {
-    pub(super) device: &'a str,
+pub(super) struct CacheNeed {
+    pub(super) device: String,
     /// All cache layers on the device.
     pub(super) caches: Vec<CacheSpec>,
-    /// Bytes that are left beside weights and buffers.
-    pub(super) free: u64,
+    /// Bytes of one slot of all recurrent states on the device.
+    pub(super) slot_bytes: u64,
+    /// Bytes that all of it may take.
+    pub(super) budget: u64,
+}
+
+impl CacheNeed {
+    /// Bytes of one page of all cache layers.
+    pub(super) fn page_bytes(&self) -> u64 {
+        self.caches.iter().map(|c| c.page_bytes(PAGE_ROWS)).sum()
+    }
+}
+
+/// Snapshots a sequence, where there is room for them.
+const SNAPSHOTS_EACH: u32 = 4;
+
+/// Slots of recurrent state, within half of what is there where there are pages as well; what they take is off the budgets then. A
+/// running sequence has two. What it does not take is for snapshots, at most [`SNAPSHOTS_EACH`] a sequence. The smallest device decides.
+pub(super) fn slots(
+    needs: &mut [CacheNeed],
+    settings: &mut Settings,
+    sequences_given: bool,
+    faults: &mut Vec<PlanError>,
+) -> StateSlots {
+    let mut most = u64::from(u32::MAX / 2);
+    for need in needs.iter().filter(|need| need.slot_bytes > 0) {
+        let share = if need.caches.is_empty() { need.budget } else { need.budget / 2 };
+        let fits = share / need.slot_bytes;
+        let wanted = if sequences_given { settings.max_num_seqs } else { 1 };
+        if fits < 2 * u64::from(wanted) {
+            let (device, slot) = (need.device.clone(), need.slot_bytes);
+            faults.push(PlanError::StatesTooLarge { device, sequences: wanted, slot, has: share, fits: fits / 2 });
+        }
+        most = most.min(fits);
+    }
+    if needs.iter().all(|need| need.slot_bytes == 0) {
+        return StateSlots::default();
+    }
+    let sequences = u64::from(settings.max_num_seqs).min(most / 2).max(1) as u32;
+    if sequences < settings.max_num_seqs && !sequences_given {
+        let note = format!(
+            "max-num-seqs lowered from {} to {sequences}: two slots of recurrent state a sequence",
+            settings.max_num_seqs
+        );
+        settings.notes.push(note);
+        settings.max_num_seqs = sequences;
+    }
+    let running = 2 * settings.max_num_seqs;
+    let snapshots = most.saturating_sub(running.into()).min(u64::from(SNAPSHOTS_EACH * settings.max_num_seqs)) as u32;
+    for need in needs {
+        need.budget = need.budget.saturating_sub(need.slot_bytes * u64::from(running + snapshots));
+    }
+    StateSlots { running, snapshots }
 }
 
 /// Pages of the pool: those asked for by `--kv-cache-memory-bytes`, or what the largest batch needs, within what is free.
 /// The smallest device decides, because every device keeps the same page numbers.
-pub(super) fn pages(needs: &[CacheNeed<'_>], settings: &mut Settings, faults: &mut Vec<PlanError>) -> u32 {
+pub(super) fn pages(needs: &[CacheNeed], settings: &mut Settings, faults: &mut Vec<PlanError>) -> u32 {
     let a_sequence = settings.max_model_len.div_ceil(PAGE_ROWS);
     let wanted = u64::from(a_sequence) * u64::from(settings.max_num_seqs) + 1;
     let mut pages = wanted.min(u64::from(u32::MAX / 2));
     for need in needs {
-        let a_page: u64 = need.caches.iter().map(|c| c.page_bytes(PAGE_ROWS)).sum();
+        let a_page = need.page_bytes();
         if a_page == 0 {
             continue;
         }
-        let budget = settings.kv_cache_memory_bytes.unwrap_or(need.free / 2);
+        let budget = need.budget;
         let fits = budget / a_page;
         pages = pages.min(fits);
         if fits < u64::from(a_sequence) && settings.max_model_len_given {
             faults.push(PlanError::CacheTooSmall {
-                device: need.device.into(),
+                device: need.device.clone(),
                 length: settings.max_model_len,
                 needs: u64::from(a_sequence) * a_page,
                 has: budget,
@@ -174,7 +225,7 @@ pub(super) fn pages(needs: &[CacheNeed<'_>], settings: &mut Settings, faults: &m
             });
         } else if fits == 0 {
             let (length, has) = (PAGE_ROWS, budget);
-            faults.push(PlanError::CacheTooSmall { device: need.device.into(), length, needs: a_page, has, fits: 0 });
+            faults.push(PlanError::CacheTooSmall { device: need.device.clone(), length, needs: a_page, has, fits: 0 });
         }
     }
     if pages < u64::from(a_sequence) && faults.is_empty() {

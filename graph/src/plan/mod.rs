@@ -22,10 +22,11 @@ mod weights;
 
 pub use access::Access;
 pub use bridge::Move;
-pub use call::{CacheSpec, Call, Cut, Operand, Place, Program, RowSet, WeightId, WeightSpec, WeightUse};
+pub use call::{CacheSpec, Call, Cut, Operand, Place, Program, RowSet, StateSpec, WeightId, WeightSpec, WeightUse};
 pub use error::PlanError;
 pub use raw::{
-    ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role, Settings, VERSION,
+    ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role, Settings,
+    StateSlots, VERSION,
 };
 pub use settings::{Bounds, Deployment, DeviceSpec};
 pub use shard::{Dist, Layout, Rules};
@@ -78,6 +79,21 @@ impl Plan {
         self.0.actors.iter().any(calls)
     }
 
+    /// Slots of recurrent state: those of running sequences and those of snapshots.
+    pub fn slots(&self) -> u32 {
+        let states = self.states();
+        states.running + states.snapshots
+    }
+
+    /// How the slots of recurrent state are shared out; none where no op recurs.
+    pub fn states(&self) -> StateSlots {
+        let states = |a: &ActorPlan| match a.role {
+            Role::Pool { states, .. } => Some(states),
+            Role::Batcher | Role::Feed | Role::Stage { .. } | Role::Communicator { .. } | Role::Sampler { .. } => None,
+        };
+        self.0.actors.iter().find_map(states).unwrap_or_default()
+    }
+
     /// Pages of the pool.
     pub fn pages(&self) -> u32 {
         let pages = |a: &ActorPlan| match a.role {
@@ -116,7 +132,7 @@ pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<P
     faults.extend(lower::lower(&whole, deployment, &mut plan));
     weights::share(&mut plan);
     credits::grant(&mut plan);
-    budget(&mut plan, &mut faults);
+    budget(&mut plan, deployment.bounds.max_num_seqs.is_some(), &mut faults);
     match Plan::check(plan) {
         Ok(plan) if faults.is_empty() => Ok(plan),
         Ok(_) => Err(faults),
@@ -126,7 +142,7 @@ pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<P
 
 fn device(spec: &DeviceSpec) -> DevicePlan {
     let (name, memory_bytes) = (spec.name.clone(), spec.memory_bytes);
-    DevicePlan { name, memory_bytes, weight_bytes: 0, cache_bytes: 0, buffer_bytes: 0 }
+    DevicePlan { name, memory_bytes, weight_bytes: 0, cache_bytes: 0, state_bytes: 0, buffer_bytes: 0 }
 }
 
 fn devices(deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) {
@@ -142,8 +158,9 @@ fn devices(deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) {
 }
 
 /// Adds up what lies on each device, and gives the pool the pages that fit.
-fn budget(plan: &mut RawPlan, faults: &mut Vec<PlanError>) {
+fn budget(plan: &mut RawPlan, sequences_given: bool, faults: &mut Vec<PlanError>) {
     let mut caches: Vec<Vec<CacheSpec>> = vec![vec![]; plan.devices.len()];
+    let mut slot_bytes = vec![0; plan.devices.len()];
     for (bytes, device) in weights::device_bytes(plan).into_iter().zip(&mut plan.devices) {
         device.weight_bytes = bytes;
     }
@@ -152,6 +169,7 @@ fn budget(plan: &mut RawPlan, faults: &mut Vec<PlanError>) {
         let Some(held) = plan.devices.get_mut(device.index()) else { continue };
         held.buffer_bytes += program.scratch_bytes;
         caches[device.index()].extend(&program.caches);
+        slot_bytes[device.index()] += program.states.iter().map(|s| s.slot_bytes()).sum::<u64>();
     }
     for channel in &plan.channels {
         let device = plan.actors[channel.from.actor.index()].device;
@@ -159,23 +177,21 @@ fn budget(plan: &mut RawPlan, faults: &mut Vec<PlanError>) {
             held.buffer_bytes += channel.bytes * u64::from(channel.credits);
         }
     }
-    let need = |(device, caches): (&DevicePlan, &Vec<CacheSpec>)| (device.clone(), caches.clone());
-    let held: Vec<(DevicePlan, Vec<CacheSpec>)> = plan.devices.iter().zip(&caches).map(need).collect();
-    let needs: Vec<memory::CacheNeed<'_>> = held
-        .iter()
-        .map(|(device, caches)| memory::CacheNeed {
-            device: &device.name,
-            caches: caches.clone(),
-            free: device.memory_bytes.saturating_sub(device.weight_bytes + device.buffer_bytes),
-        })
-        .collect();
+    let mut needs: Vec<memory::CacheNeed> = vec![];
+    for ((device, caches), slot_bytes) in plan.devices.iter().zip(&caches).zip(slot_bytes) {
+        let free = device.memory_bytes.saturating_sub(device.weight_bytes + device.buffer_bytes);
+        let budget = plan.settings.kv_cache_memory_bytes.unwrap_or(free / 2);
+        needs.push(memory::CacheNeed { device: device.name.clone(), caches: caches.clone(), slot_bytes, budget });
+    }
+    let slots = memory::slots(&mut needs, &mut plan.settings, sequences_given, faults);
     let found = memory::pages(&needs, &mut plan.settings, faults);
     for actor in &mut plan.actors {
-        if let Role::Pool { pages, .. } = &mut actor.role {
-            *pages = found;
+        if let Role::Pool { pages, states, .. } = &mut actor.role {
+            (*pages, *states) = (found, slots);
         }
     }
-    for (device, caches) in plan.devices.iter_mut().zip(&caches) {
-        device.cache_bytes = caches.iter().map(|c| c.page_bytes(PAGE_ROWS)).sum::<u64>() * u64::from(found);
+    for (device, need) in plan.devices.iter_mut().zip(&needs) {
+        device.cache_bytes = need.page_bytes() * u64::from(found);
+        device.state_bytes = need.slot_bytes * u64::from(slots.running + slots.snapshots);
     }
 }

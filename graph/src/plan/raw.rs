@@ -48,8 +48,20 @@ pub struct DevicePlan {
     pub weight_bytes: u64,
     /// Bytes of key/value cache on it.
     pub cache_bytes: u64,
+    /// Bytes of recurrent state on it.
+    #[serde(default)]
+    pub state_bytes: u64,
     /// Bytes of channels and scratch on it.
     pub buffer_bytes: u64,
+}
+
+/// Slots of recurrent state: what a sequence leaves behind in ops whose state has one size however long the sequence is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct StateSlots {
+    /// For running sequences: two each, since a step reads one and writes another.
+    pub running: u32,
+    /// For snapshots at page borders, which prompts with the same beginning go on from.
+    pub snapshots: u32,
 }
 
 /// One collective of a communicator.
@@ -81,6 +93,9 @@ pub enum Role {
         pages: u32,
         /// Positions of one.
         page_rows: u32,
+        /// Slots of recurrent state.
+        #[serde(default)]
+        states: StateSlots,
     },
     /// Resolves token ids. Input 0: tickets; input 1: samples. Output 0: ids.
     Feed,

@@ -31,9 +31,9 @@ pub struct Rules {
 }
 
 impl Default for Rules {
-    /// Heads, the inner axis of the MLP, and the vocabulary.
+    /// Heads of attention and of scans, the inner axis of the MLP, and the vocabulary.
     fn default() -> Self {
-        Self { tensor: ["kv_heads", "ffn", "vocab"].map(String::from).to_vec() }
+        Self { tensor: ["kv_heads", "scan_heads", "ffn", "vocab"].map(String::from).to_vec() }
     }
 }
 
@@ -134,6 +134,16 @@ impl Sharded {
                 let heads = self.axes(q)[1];
                 let split = self.readable(q) == Layout::Split(heads);
                 keep(if split { Layout::Split(heads) } else { Layout::Whole }, 3)
+            }
+            Op::ShortConv { w, .. } => keep(self.cut_axis(w).map_or(Layout::Whole, Layout::Split), 1),
+            Op::Scan { a_log, .. } => {
+                let cut = self.cut_axis(a_log);
+                // Queries and keys have no group axis.
+                let ask = |value: &ValueId| {
+                    cut.filter(|a| self.axes(*value).contains(a)).map_or(Layout::Whole, Layout::Split)
+                };
+                let held = cut.map_or(Layout::Whole, Layout::Split);
+                (op.operands().iter().map(ask).collect(), Dist::Held(held))
             }
             Op::Unary(_, x) | Op::SampledRows(x) => keep(self.readable(x), 1),
             Op::Binary(_, a, b) => {

@@ -57,6 +57,8 @@ impl<'a> Weights<'a> {
             | Op::Norm { .. }
             | Op::Rope { .. }
             | Op::Attend { .. }
+            | Op::ShortConv { .. }
+            | Op::Scan { .. }
             | Op::Unary(..)
             | Op::Binary(..)
             | Op::SampledRows(_) => None,

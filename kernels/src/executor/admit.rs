@@ -40,6 +40,16 @@ pub(super) fn step(step: &Step, limits: Limits, page_rows: u32) -> Result<(), Ke
     if next != step.rows { beyond("rows of all spans", step.rows.into(), next.into()) } else { Ok(()) }
 }
 
+/// Holds the states of a step against the slots there are.
+pub(super) fn states(step: &Step, limits: Limits) -> Result<(), KernelError> {
+    crate::states::check(step, limits.slots).map_err(|(what, limit, got)| KernelError::Step {
+        step: step.id,
+        what,
+        limit,
+        got,
+    })
+}
+
 /// Holds the buffers of a step against the operands that lie in them.
 pub(super) fn buffers(
     program: &Program,

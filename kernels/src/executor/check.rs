@@ -4,7 +4,8 @@ use super::{Limits, PORTS_MAX};
 use crate::catalogue;
 use crate::error::KernelError;
 use crate::weights::Weight;
-use graph::plan::{Access, Call, Operand, Place, Program, RowSet, WeightId, WeightUse};
+use graph::Recurrence;
+use graph::plan::{Access, Call, Operand, Place, Program, RowSet, StateSpec, WeightId, WeightUse};
 use std::sync::Arc;
 
 /// Operands read, and operands written.
@@ -23,6 +24,10 @@ fn weights(call: &Call) -> Vec<(WeightId, &'static [WeightUse], u32, u32)> {
     match call {
         Call::Gather { table, y, .. } => vec![(*table, &[Table, Panels], 0, y.width)],
         Call::Contract { x, parts } => parts.iter().map(|(w, y)| (*w, &[Panels][..], y.width, x.width)).collect(),
+        Call::ShortConv { w, .. } => vec![(*w, &[Vector], 0, 1)],
+        Call::Scan { a_log, skip, dt, .. } => {
+            std::iter::once(a_log).chain(skip).map(|w| (*w, &[Vector][..], dt.width, 1)).collect()
+        }
         Call::Bias { w, .. } | Call::Norm { w, .. } => vec![(*w, &[Vector], 0, 1)],
         Call::AddNorm { w, y, .. } => vec![(*w, &[Vector], y.width, 1)],
         Call::Attend { sinks, kv_heads, group, .. } => {
@@ -53,6 +58,7 @@ pub(super) fn program(program: &Program, weights: &[Arc<Weight>], limits: Limits
         at.operands(&mut faults);
         at.weights(&mut faults);
         at.widths(&mut faults);
+        at.states(&mut faults);
         at.row_sets(&mut faults);
     }
     faults
@@ -134,6 +140,26 @@ impl At<'_> {
         }
     }
 
+    /// A state of the program has as many elements as its call keeps, and no other call has it.
+    fn states(&self, faults: &mut Vec<KernelError>) {
+        let Some(state) = self.call.state() else { return };
+        let wanted = if let Call::ShortConv { x, w, .. } = self.call {
+            StateSpec::conv(x.width, self.outputs(*w) / x.width.max(1))
+        } else if let Call::Scan { heads, group, key_dim, value_dim, .. } = self.call {
+            StateSpec::scan([*heads, *group, *key_dim, *value_dim])
+        } else {
+            return;
+        };
+        let elements = self.program.states.get(state as usize).map_or(0, |spec| spec.elements);
+        if elements != wanted.elements {
+            faults.push(self.shape("elements of a slot of its state", wanted.elements, elements));
+        }
+        let owners = self.program.calls.iter().filter(|call| call.state() == Some(state)).count() as u64;
+        if owners != 1 {
+            faults.push(self.shape("calls with its state", 1, owners));
+        }
+    }
+
     /// Outputs of a weight, at least 1.
     fn outputs(&self, w: WeightId) -> u32 {
         self.weights.get(w.0 as usize).map_or(1, |weight| weight.spec().n.max(1))
@@ -143,7 +169,10 @@ impl At<'_> {
     fn row_sets(&self, faults: &mut Vec<KernelError>) {
         let (reads, writes) = operands(self.call);
         let sampling = matches!(self.call, Call::SampledRows { .. });
-        let stepwise = matches!(self.call, Call::Gather { .. } | Call::Rope { .. } | Call::Attend { .. });
+        let stepwise = matches!(
+            self.call,
+            Call::Gather { .. } | Call::Rope { .. } | Call::Attend { .. } | Call::ShortConv { .. } | Call::Scan { .. }
+        );
         let first = if sampling || stepwise {
             RowSet::All
         } else {
@@ -162,12 +191,17 @@ impl At<'_> {
             Call::Rope { head_dim, .. } => *head_dim == 0,
             Call::Attend { kv_heads, group, head_dim, .. } => *kv_heads == 0 || *group == 0 || *head_dim == 0,
             Call::Gather { y, .. } => y.width == 0,
+            Call::Scan { heads, group, key_dim, value_dim, .. } => {
+                [heads, group, key_dim, value_dim].into_iter().any(|n| *n == 0)
+            }
             Call::Contract { x, .. } | Call::Bias { x, .. } | Call::Norm { x, .. } | Call::Unary { x, .. } => {
                 x.width == 0
             }
-            Call::AddNorm { y, .. } | Call::Gated { y, .. } | Call::Binary { y, .. } | Call::SampledRows { y, .. } => {
-                y.width == 0
-            }
+            Call::AddNorm { y, .. }
+            | Call::Gated { y, .. }
+            | Call::Binary { y, .. }
+            | Call::ShortConv { y, .. }
+            | Call::SampledRows { y, .. } => y.width == 0,
         };
         if zero {
             faults.push(self.shape("heads and widths, at least", 1, 0));
@@ -200,6 +234,22 @@ impl At<'_> {
                 let spec = self.program.caches.get(*cache as usize);
                 same("heads of the cache", *kv_heads, spec.map_or(0, |c| c.kv_heads));
                 same("dims of the cache", *head_dim, spec.map_or(0, |c| c.head_dim));
+            }
+            Call::ShortConv { x, w, y, .. } => {
+                let taps = self.outputs(*w) / x.width.max(1);
+                same("width of the result", x.width, y.width);
+                same("elements beyond whole filters", 0, self.outputs(*w) % x.width.max(1));
+                same("taps of a filter, 2 to 8", taps.clamp(2, 8), taps);
+            }
+            Call::Scan { q, k, v, dt, beta, y, heads, group, key_dim, value_dim, how, .. } => {
+                let values = heads.saturating_mul(*group);
+                same("width of the queries", heads.saturating_mul(*key_dim), q.width);
+                same("width of the keys", q.width, k.width);
+                same("width of the values", values.saturating_mul(*value_dim), v.width);
+                same("width of the result", v.width, y.width);
+                same("width of the time steps", values, dt.width);
+                let rates = if *how == Recurrence::Delta { values } else { 0 };
+                same("width of the rates", rates, beta.map_or(0, |beta| beta.width));
             }
             Call::Gated { gate: a, up: b, y, .. } | Call::Binary { a, b, y, .. } => {
                 same("width of the second operand", a.width, b.width);

@@ -18,6 +18,7 @@ use crate::ops::norm::{Scale, Sum};
 use crate::ops::rope::Angles;
 use crate::ops::{self, Workers};
 use crate::slab::Slab;
+use crate::states::States;
 use crate::step::Step;
 use crate::team::Team;
 use crate::weights::Weight;
@@ -36,6 +37,8 @@ pub struct Limits {
     pub sampled_max: u32,
     /// Pages of the cache.
     pub pages: u32,
+    /// Slots of recurrent state; none where no op recurs.
+    pub slots: u32,
 }
 
 /// A program with its weights, caches and scratch memory.
@@ -43,12 +46,14 @@ pub struct Executor {
     program: Program,
     weights: Vec<Arc<Weight>>,
     caches: Vec<Cache>,
+    states: Vec<States>,
     scratch: Memory,
     limits: Limits,
     team: Arc<Team>,
     isa: Isa,
     contract_room: ops::contract::Room,
     attend_room: ops::attend::Room,
+    scan_room: ops::scan::Room,
     /// The rotations of the program, each once.
     angles: Vec<Angles>,
 }
@@ -124,7 +129,9 @@ impl Executor {
         if !faults.is_empty() {
             return Err(faults);
         }
+        let states = program.states.iter().map(|spec| States::new(*spec, limits.slots as usize)).collect();
         let (mut k_max, mut group_max, mut dim_max, mut angles) = (0, 1, 1, Vec::<Angles>::new());
+        let (mut key_max, mut value_max) = (0, 0);
         for call in &program.calls {
             match call {
                 Call::Contract { x, .. } => k_max = k_max.max(x.width as usize),
@@ -134,7 +141,11 @@ impl Executor {
                 Call::Rope { rope, .. } if angles.iter().all(|a| a.rope() != rope) => {
                     angles.push(Angles::new(rope, limits.rows_max as usize));
                 }
-                Call::Rope { .. }
+                Call::Scan { key_dim, value_dim, .. } => {
+                    (key_max, value_max) = (key_max.max(*key_dim as usize), value_max.max(*value_dim as usize));
+                }
+                Call::ShortConv { .. }
+                | Call::Rope { .. }
                 | Call::Gather { .. }
                 | Call::Bias { .. }
                 | Call::Norm { .. }
@@ -149,10 +160,12 @@ impl Executor {
         Ok(Self {
             contract_room: ops::contract::Room::new(rows, k_max, team.threads()),
             attend_room: ops::attend::Room::new(rows, group_max, dim_max, team.threads()),
+            scan_room: ops::scan::Room::new(key_max, value_max, team.threads()),
             scratch: Memory::zeroed(program.scratch_bytes as usize),
             program,
             weights,
             caches,
+            states,
             limits,
             team,
             isa,
@@ -195,6 +208,9 @@ impl Executor {
         observer: &mut dyn FnMut(usize),
     ) -> Result<(), KernelError> {
         admit::step(step, self.limits, PAGE_ROWS)?;
+        if !self.states.is_empty() {
+            admit::states(step, self.limits)?;
+        }
         admit::buffers(&self.program, step, inputs, outputs)?;
         let mut bases = Bases {
             inputs: [std::ptr::null(); PORTS_MAX],
@@ -213,6 +229,8 @@ impl Executor {
             workers,
             weights: &self.weights,
             caches: &mut self.caches,
+            states: &mut self.states,
+            scan_room: &mut self.scan_room,
             contract_room: &mut self.contract_room,
             attend_room: &mut self.attend_room,
             angles: &self.angles,
@@ -232,6 +250,8 @@ struct Run<'a> {
     workers: Workers<'a>,
     weights: &'a [Arc<Weight>],
     caches: &'a mut [Cache],
+    states: &'a mut [States],
+    scan_room: &'a mut ops::scan::Room,
     contract_room: &'a mut ops::contract::Room,
     attend_room: &'a mut ops::attend::Room,
     angles: &'a [Angles],
@@ -285,6 +305,23 @@ impl Run<'_> {
                 let cache = &mut self.caches[*cache as usize];
                 // SAFETY: as above; admit::step held the pages against the cache.
                 unsafe { ops::attend::run(workers, step, heads, operands, cache, self.attend_room) }
+            }
+            Call::ShortConv { x, w, state, y } => {
+                let (w, channels) = (weight(w).vector(), x.width as usize);
+                let operands = ops::short_conv::Operands { x: bases.slab(x), w, y: bases.slab(y), channels };
+                // SAFETY: as above; admit::states held the step's states against their slots.
+                unsafe { ops::short_conv::run(workers, step, operands, &mut self.states[*state as usize]) }
+            }
+            Call::Scan { q, k, v, dt, beta, a_log, skip, y, state, heads, group, key_dim, value_dim, how } => {
+                let [heads, group, key_dim, value_dim] = [heads, group, key_dim, value_dim].map(|n| *n as usize);
+                let heads = ops::scan::Heads { heads, group, key_dim, value_dim };
+                let [q, k, v, dt, y] = [q, k, v, dt, y].map(|o| bases.slab(o));
+                let (beta, a_log) = (beta.as_ref().map(|o| bases.slab(o)), weight(a_log).vector());
+                let skip = skip.as_ref().map(|skip| weight(skip).vector());
+                let operands = ops::scan::Operands { q, k, v, dt, beta, a_log, skip, y };
+                let states = &mut self.states[*state as usize];
+                // SAFETY: as above; admit::states held the step's states against their slots.
+                unsafe { ops::scan::run(workers, step, (heads, *how), operands, states, self.scan_room) }
             }
             Call::Gated { gate, up, f, y } => {
                 // SAFETY: as above.

@@ -6,7 +6,7 @@ use graph::plan::{CacheSpec, WeightId, WeightUse};
 use graph::{Attention, Binary, DType, Norm, Rope, RopeScaling, Unary};
 
 const HIDDEN: u32 = 40;
-const LIMITS: Limits = Limits { rows_max: 80, sampled_max: 4, pages: 12 };
+const LIMITS: Limits = Limits { rows_max: 80, sampled_max: 4, pages: 12, slots: 0 };
 
 fn all(place: Place, width: u32) -> Operand {
     Operand { place, width, rows: RowSet::All }
@@ -60,7 +60,7 @@ fn program() -> Program {
         Call::Contract { x: last, parts: vec![(w(0), sampled(Place::Output(0), 50))] },
     ];
     let caches = vec![CacheSpec { kv_heads: 1, head_dim: 20, dtype: DType::Bf16 }];
-    Program { weights: vec![], calls, scratch_bytes: bytes, caches }
+    Program { calls, scratch_bytes: bytes, caches, ..Program::default() }
 }
 
 fn weights(dtype: DType) -> Vec<Weight> {
@@ -79,7 +79,7 @@ fn step(executor: &mut Executor, tokens: &[u32], from: usize, to: usize) -> Vec<
     let rows = (to - from) as u32;
     let span = Span { first_row: 0, rows, start: from as u32, pages: 6, ..Span::default() };
     let pages = vec![7, 3, 11, 0, 5, 2];
-    let step = Step { id: 1, rows, spans: vec![span], pages, sampled: vec![rows - 1] };
+    let step = Step { id: 1, rows, spans: vec![span], pages, sampled: vec![rows - 1], ..Step::default() };
     let mut ids = Memory::zeroed(rows as usize * 4);
     ids.as_u32_mut().copy_from_slice(&tokens[from..to]);
     let mut logits = Memory::zeroed(50 * 4);
@@ -112,7 +112,7 @@ fn the_observer_hears_of_every_call_in_order() {
     let mut heard = vec![];
     let (ids, mut logits) = (Memory::zeroed(4), Memory::zeroed(200));
     let span = Span { rows: 1, pages: 1, ..Span::default() };
-    let step = Step { id: 1, rows: 1, spans: vec![span], pages: vec![0], sampled: vec![0] };
+    let step = Step { id: 1, rows: 1, spans: vec![span], pages: vec![0], sampled: vec![0], ..Step::default() };
     executor.run_observed(&step, &[&ids], &mut [&mut logits], &mut |call| heard.push(call)).expect("the step fits");
     assert_eq!(heard, (0..executor.program().calls.len()).collect::<Vec<_>>());
 }
@@ -195,7 +195,7 @@ fn a_program_that_does_not_fit_is_refused_with_its_call() {
 #[test]
 fn a_step_that_does_not_fit_is_refused_before_anything_runs() {
     let span = Span { rows: 2, pages: 1, ..Span::default() };
-    let good = Step { id: 4, rows: 2, spans: vec![span], pages: vec![0], sampled: vec![1] };
+    let good = Step { id: 4, rows: 2, spans: vec![span], pages: vec![0], sampled: vec![1], ..Step::default() };
     let with = |change: &dyn Fn(&mut Step)| {
         let mut step = good.clone();
         change(&mut step);

@@ -14,6 +14,10 @@ pub(crate) mod rope;
 pub(crate) mod sampled_rows;
 #[cfg(test)]
 pub(crate) mod samples;
+pub(crate) mod scan;
+#[cfg(test)]
+pub(crate) mod sequences;
+pub(crate) mod short_conv;
 pub(crate) mod unary;
 
 use crate::isa::Isa;

@@ -98,6 +98,7 @@ fn batcher_spec(plan: &Plan, fittings: &Fittings<'_>) -> BatcherSpec {
             page_rows: PAGE_ROWS,
             prefix_caching: fittings.prefix_caching,
             two_forms: plan.has_two_forms(),
+            states: plan.states(),
             weights_version: 0,
         },
     }

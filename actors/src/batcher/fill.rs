@@ -4,7 +4,8 @@ use super::sequence::Running;
 use super::{Batcher, CAUTION_MAX, Flight, Part};
 use crate::pool::Lease;
 use crate::ticket::{Feed, Ticket};
-use kernels::Span;
+use kernels::{Snapshot, Span, SpanState};
+use std::ops::Range;
 
 /// Least of the caution: a share of 1/8.
 const CAUTION_MIN: u32 = CAUTION_MAX / 8;
@@ -31,6 +32,7 @@ impl Batcher {
         if self.flights.len() >= self.spec.in_flight as usize {
             return false;
         }
+        self.pool.turn();
         ticket.step.clear();
         ticket.feeds.clear();
         ticket.draws.clear();
@@ -180,15 +182,33 @@ impl Batcher {
         ticket.step.pages.extend_from_slice(table);
         ticket.step.spans.push(Span { first_row, rows, start, prompt, first_page, pages });
         ticket.step.rows += rows;
-
+        self.place_state(slot, start..end, ticket);
+        let running = self.running_mut(slot);
         let prefilled = end.min(running.prefill_end).saturating_sub(start);
-        self.counters.prompt_rows += u64::from(prefilled);
-        self.counters.recomputed_rows += u64::from(running.sequence.issued_ever.min(end).saturating_sub(start));
+        let recomputed = running.sequence.issued_ever.min(end).saturating_sub(start);
         running.sequence.issued_ever = running.sequence.issued_ever.max(end);
         running.issued = end;
-        running.last_step = self.next_step;
         let (serial, epoch) = (running.sequence.serial, running.sequence.epoch);
         flight.parts.push(Part { slot, serial, epoch, end });
+        let step = self.next_step;
+        self.running_mut(slot).last_step = step;
+        self.counters.prompt_rows += u64::from(prefilled);
+        self.counters.recomputed_rows += u64::from(recomputed);
+    }
+
+    /// Where the recurrent state of a sequence with these rows in the step comes from and goes to, and which snapshots are kept.
+    fn place_state(&mut self, slot: u32, rows: Range<u32>, ticket: &mut Ticket) {
+        let running = self.slots[slot as usize].as_mut().expect("only running sequences are placed");
+        let Some((from, to)) = self.pool.advance(&mut running.lease) else { return };
+        let first_snapshot = ticket.step.snapshots.len() as u32;
+        let page_rows = self.spec.pool.page_rows;
+        let first = (rows.start / page_rows + 1) * page_rows;
+        for end in (first..=rows.end).step_by(page_rows as usize) {
+            let slot = self.pool.snapshot(&mut running.lease, end);
+            ticket.step.snapshots.extend(slot.map(|slot| Snapshot { end, slot }));
+        }
+        let snapshots = ticket.step.snapshots.len() as u32 - first_snapshot;
+        ticket.step.states.push(SpanState { from, to, first_snapshot, snapshots });
     }
 
     /// Reserves the page of a sequence's next row, preempting others for it; `false` if it cannot go on in this step.

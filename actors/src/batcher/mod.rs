@@ -129,12 +129,18 @@ impl Batcher {
         let spans = self.spec.max_num_seqs.min(rows) as usize;
         let pages = spans * self.spec.pool.pages_of(self.spec.max_model_len).min(self.spec.pool.pages) as usize;
         Ticket {
-            step: Step::with_capacity(spans, pages, sampled),
+            step: self.step(Step::with_capacity(spans, pages, sampled)),
             feeds: Vec::with_capacity(rows as usize),
             draws: Vec::with_capacity(sampled),
             admissions: Vec::with_capacity(spans),
             needs: 0,
         }
+    }
+
+    /// A step with room for states, where the model has any.
+    fn step(&self, step: Step) -> Step {
+        let states = self.spec.pool.states;
+        if states.running > 0 { step.with_states(states.snapshots as usize) } else { step }
     }
 
     /// Takes a sequence in, or says why it never or not now can be.

@@ -5,6 +5,7 @@ use super::*;
 use crate::pool::PoolSpec;
 use crate::sampler::LogitRules;
 use crate::ticket::Sampling;
+use graph::plan::StateSlots;
 use model::VOCAB;
 use std::sync::Arc;
 use world::{Dice, World};
@@ -18,7 +19,14 @@ fn spec(pages: u32, page_rows: u32) -> BatcherSpec {
         groups: 1,
         sampled_rows_max: 64,
         max_waiting: 100,
-        pool: PoolSpec { pages, page_rows, prefix_caching: true, two_forms: false, weights_version: 0 },
+        pool: PoolSpec {
+            pages,
+            page_rows,
+            prefix_caching: true,
+            two_forms: false,
+            states: StateSlots::default(),
+            weights_version: 0,
+        },
     }
 }
 
@@ -72,8 +80,13 @@ fn storm(seed: u64, weather: Weather) -> Counters {
     let page_rows = dice.pick(&[1, 2, 4, 16]);
     let rows_max = dice.between(10, 60);
     let pages = rows_max.div_ceil(page_rows) * (100 + dice.roll(weather.spare_pages + 1)) / 100;
+    let max_num_seqs = dice.between(1, 9) as u32;
+    let states = match dice.roll(2) {
+        0 => StateSlots::default(),
+        _ => StateSlots { running: 2 * max_num_seqs, snapshots: dice.roll(12) as u32 },
+    };
     let spec = BatcherSpec {
-        max_num_seqs: dice.between(1, 9) as u32,
+        max_num_seqs,
         max_num_batched_tokens: dice.pick(&[1, 7, 64]),
         in_flight: dice.between(1, 4) as u32,
         groups: dice.between(1, 3) as u32,
@@ -81,6 +94,7 @@ fn storm(seed: u64, weather: Weather) -> Counters {
         pool: PoolSpec {
             prefix_caching: dice.roll(4) > 0,
             two_forms: dice.roll(2) > 0,
+            states,
             ..spec(pages as u32, page_rows as u32).pool
         },
         ..spec(pages as u32, page_rows as u32)

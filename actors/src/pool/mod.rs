@@ -13,12 +13,22 @@
 //! It knows nothing of requests, steps or memory.
 
 mod index;
+mod kind;
 mod recency;
+mod slots;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;
 
+use graph::plan::StateSlots;
 use index::{Index, Key};
+use kind::Kind;
 use recency::Recency;
+use slots::{Held, Slots};
+
+/// A prompt leaves a snapshot of its recurrent state behind every so many pages, beside those at its end and where prompts part.
+const SNAPSHOT_PAGES: u32 = 16;
 
 /// What a pool is built from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +42,8 @@ pub struct PoolSpec {
     /// Whether the model has ops that compute a generated row in another form than a prompt row: then a page of generated rows is
     /// never found as a page of a prompt.
     pub two_forms: bool,
+    /// Slots of recurrent state; none where the model has no ops that recur.
+    pub states: StateSlots,
     /// Which weights compute the rows. Pages of other weights are never found.
     pub weights_version: u64,
 }
@@ -85,6 +97,10 @@ pub struct Lease {
     cached_rows: u32,
     prompt: u32,
     weights_version: u64,
+    /// How many pages are known of its prompt, even if no state was kept there: where prompts part.
+    known_pages: u32,
+    /// Its recurrent state.
+    held: Held,
 }
 
 impl Lease {
@@ -110,6 +126,8 @@ pub struct Pool {
     /// Pages that nobody references and that can still be found.
     cached: Recency,
     index: Index,
+    /// Recurrent states, if the model has any.
+    slots: Option<Slots>,
     /// Emptied page tables, to be used again.
     spare_tables: Vec<Vec<u32>>,
 }
@@ -124,6 +142,7 @@ impl Pool {
             free: (0..spec.pages).rev().collect(),
             cached: Recency::new(spec.pages),
             index: Index::new(spec.pages, spec.page_rows),
+            slots: (spec.states.running > 0).then(|| Slots::new(spec.states, spec.pages)),
             spare_tables: Vec::new(),
         }
     }
@@ -139,25 +158,66 @@ impl Pool {
     pub fn begin(&mut self, tokens: &[u32], prompt: u32, rows_max: u32) -> Lease {
         let mut pages = self.spare_tables.pop().unwrap_or_default();
         pages.reserve(self.spec.pages_of(rows_max) as usize);
-        let mut lease = Lease { pages, shared: 0, cached_rows: 0, prompt, weights_version: self.spec.weights_version };
-        if !self.spec.prefix_caching {
-            return lease;
+        let weights_version = self.spec.weights_version;
+        let mut lease =
+            Lease { pages, shared: 0, cached_rows: 0, prompt, weights_version, known_pages: 0, held: Held::default() };
+        if self.spec.prefix_caching {
+            self.find_prefix(&mut lease, tokens);
         }
+        if let Some(slots) = &mut self.slots {
+            lease.held = slots.begin(&lease.pages);
+        }
+        lease.shared = lease.pages.len();
+        lease.cached_rows = lease.shared as u32 * self.spec.page_rows;
+        lease
+    }
+
+    /// References the pages of the longest cached prefix behind which the sequence can go on.
+    fn find_prefix(&mut self, lease: &mut Lease, tokens: &[u32]) {
         let lookup = &tokens[..tokens.len().saturating_sub(1)];
         for (place, page_tokens) in lookup.chunks_exact(self.spec.page_rows as usize).enumerate() {
             let key = Key {
                 weights_version: lease.weights_version,
                 parent: lease.pages.last().copied(),
-                prompt_rows: self.spec.prompt_rows(place, prompt),
+                prompt_rows: self.spec.prompt_rows(place, lease.prompt),
                 tokens: page_tokens,
             };
             let Some(page) = self.index.find(&key) else { break };
             self.reference(page);
             lease.pages.push(page);
         }
-        lease.shared = lease.pages.len();
-        lease.cached_rows = lease.shared as u32 * self.spec.page_rows;
-        lease
+        lease.known_pages = lease.pages.len() as u32;
+        let resumable = self.slots.as_ref().map_or(lease.pages.len(), |slots| slots.resumable(&lease.pages));
+        while lease.pages.len() > resumable {
+            let page = lease.pages.pop().expect("there are more than are kept");
+            self.dereference(page);
+        }
+    }
+
+    /// A new step begins. What the step before read of recurrent states can be had again.
+    pub fn turn(&mut self) {
+        self.slots.iter_mut().for_each(Kind::turn);
+    }
+
+    /// Where the recurrent state of a sequence lies, if it has one yet, and where the present step puts it; `None` where the model has
+    /// no state.
+    pub fn advance(&mut self, lease: &mut Lease) -> Option<(Option<u32>, u32)> {
+        self.slots.as_mut().map(|slots| slots.advance(&mut lease.held))
+    }
+
+    /// A slot for a snapshot of the recurrent state behind `rows` rows, which the present step computes; `None` where none is wanted
+    /// there or none is to spare. It is found once the rows are said to be written.
+    pub fn snapshot(&mut self, lease: &mut Lease, rows: u32) -> Option<u32> {
+        let page_rows = self.spec.page_rows;
+        let (pages, prompt) = (rows / page_rows, lease.prompt);
+        let is_border = rows > 0 && rows.is_multiple_of(page_rows) && rows <= prompt;
+        // The last border of the prompt, for what continues it, and the last one whose next row is the prompt's, for its like.
+        let is_last = pages == prompt / page_rows || pages == prompt.saturating_sub(1) / page_rows;
+        let is_wanted = is_last || pages == lease.known_pages || pages.is_multiple_of(SNAPSHOT_PAGES);
+        if !is_border || !is_wanted || !self.spec.prefix_caching {
+            return None;
+        }
+        self.slots.as_mut()?.snapshot(&mut lease.held, pages as usize - 1)
     }
 
     /// Makes the lease long enough for `rows` rows, all of it or nothing. Cached pages are given up for it.
@@ -196,12 +256,18 @@ impl Pool {
                 }
                 None => self.index.insert(own, &key),
             }
+            if let Some(slots) = &mut self.slots {
+                slots.publish(&mut lease.held, place, lease.pages[place]);
+            }
             lease.shared = place + 1;
         }
     }
 
     /// Ends a sequence: every page it alone held is free, or cached if it can be found again.
     pub fn release(&mut self, lease: Lease) {
+        if let Some(slots) = &mut self.slots {
+            slots.release(lease.held);
+        }
         let mut pages = lease.pages;
         // From the end, so that a page is given up before the page it continues.
         while let Some(page) = pages.pop() {
@@ -221,6 +287,7 @@ impl Pool {
             self.index.remove(page);
             self.free.push(page);
         }
+        self.slots.iter_mut().for_each(Kind::forget);
     }
 
     /// Pages in all.
@@ -248,16 +315,33 @@ impl Pool {
         self.free() + self.cached()
     }
 
+    /// Slots of recurrent state that sequences hold.
+    pub fn states_used(&self) -> u32 {
+        self.slots.as_ref().map_or(0, Kind::used)
+    }
+
+    /// Slots of recurrent state that nobody holds, snapshots among them.
+    pub fn states_available(&self) -> u32 {
+        self.slots.as_ref().map_or(0, Kind::available)
+    }
+
     /// Whether a page holds nothing and belongs to nobody.
     #[cfg(test)]
     pub(crate) fn is_free(&self, page: u32) -> bool {
         self.references[page as usize] == 0 && !self.index.contains(page)
     }
 
+    /// Whether a slot of recurrent state holds nothing and belongs to nobody.
+    #[cfg(test)]
+    pub(crate) fn is_free_slot(&self, slot: u32) -> bool {
+        self.slots.as_ref().is_some_and(|slots| slots.is_free(slot))
+    }
+
     fn take(&mut self) -> Option<u32> {
         self.free.pop().or_else(|| {
             let page = self.cached.pop()?;
             self.index.remove(page);
+            self.slots.iter_mut().for_each(|slots| slots.unpublish(page));
             Some(page)
         })
     }

@@ -54,6 +54,11 @@ impl Recency {
         self.len -= 1;
     }
 
+    /// The page unused for longest.
+    pub(crate) fn oldest(&self) -> Option<u32> {
+        self.oldest
+    }
+
     /// Takes out the page unused for longest.
     pub(crate) fn pop(&mut self) -> Option<u32> {
         let page = self.oldest?;

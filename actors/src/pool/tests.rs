@@ -2,7 +2,8 @@ use super::*;
 use proptest::prelude::*;
 
 fn spec(pages: u32) -> PoolSpec {
-    PoolSpec { pages, page_rows: 4, prefix_caching: true, two_forms: false, weights_version: 1 }
+    let states = StateSlots::default();
+    PoolSpec { pages, page_rows: 4, prefix_caching: true, two_forms: false, states, weights_version: 1 }
 }
 
 fn run(pool: &mut Pool, tokens: &[u32]) -> Lease {

@@ -23,9 +23,14 @@ pub(super) fn mix(one: u64, other: u64) -> u64 {
     (mixed ^ (mixed >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ (mixed >> 17)
 }
 
-/// The state of a row from those before it. Where rows have two forms, a generated row is not what a prompt row would be.
-fn state(before: impl Iterator<Item = u64>, token: u32, is_generated: bool) -> u64 {
-    mix(before.fold(1, mix), u64::from(token) + u64::from(is_generated) * VOCAB)
+/// A token as a row sees it. Where rows have two forms, a generated row is not what a prompt row would be.
+fn seen(token: u32, is_generated: bool) -> u64 {
+    u64::from(token) + u64::from(is_generated) * VOCAB
+}
+
+/// The state of a row from those before it, and from what recurs where anything does.
+fn state(before: impl Iterator<Item = u64>, seen: u64, recurrent: Option<u64>) -> u64 {
+    mix(before.fold(recurrent.unwrap_or(1), mix), seen)
 }
 
 fn token_of(state: u64) -> u32 {
@@ -65,13 +70,16 @@ pub(super) struct Outcome {
 }
 
 /// The outcome of a sequence that runs alone, without pages or steps.
-pub(super) fn alone(spec: &SequenceSpec, two_forms: bool, fails: bool) -> Outcome {
+pub(super) fn alone(spec: &SequenceSpec, pool: &PoolSpec, fails: bool) -> Outcome {
     let mut outcome = Outcome::default();
     let mut tokens = spec.prompt.clone();
     let mut states = Vec::new();
+    let mut recurrent = (pool.states.running > 0).then_some(0);
     loop {
         let position = states.len();
-        let now = state(states.iter().copied(), tokens[position], two_forms && position >= spec.prompt.len());
+        let seen = seen(tokens[position], pool.two_forms && position >= spec.prompt.len());
+        recurrent = recurrent.map(|before| mix(before, seen));
+        let now = state(states.iter().copied(), seen, recurrent);
         states.push(now);
         let generates = states.len() == tokens.len() && spec.max_tokens > 0;
         let looked_at = spec.looks_at_prompt() || states.len() == tokens.len();
@@ -107,6 +115,8 @@ pub(super) fn alone(spec: &SequenceSpec, two_forms: bool, fails: bool) -> Outcom
 /// The page memory of one stage.
 pub(super) struct Model {
     cells: Vec<u64>,
+    /// Recurrent states.
+    slots: Vec<u64>,
     page_rows: usize,
     two_forms: bool,
     fails: bool,
@@ -118,7 +128,8 @@ impl Model {
     pub(super) fn new(spec: &PoolSpec, fails: bool) -> Self {
         let cells = vec![POISON; (spec.pages * spec.page_rows) as usize];
         let (page_rows, two_forms) = (spec.page_rows as usize, spec.two_forms);
-        Self { cells, page_rows, two_forms, fails, histories: BTreeMap::new() }
+        let slots = vec![POISON; (spec.states.running + spec.states.snapshots) as usize];
+        Self { cells, slots, page_rows, two_forms, fails, histories: BTreeMap::new() }
     }
 
     /// Overwrites a page that belongs to nobody.
@@ -127,10 +138,24 @@ impl Model {
         self.cells[first..first + self.page_rows].fill(POISON);
     }
 
+    /// How many slots of recurrent state there are.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// Overwrites a slot of recurrent state that belongs to nobody.
+    pub(super) fn poison_slot(&mut self, slot: u32) {
+        self.slots[slot as usize] = POISON;
+    }
+
     /// Runs a step.
     pub(super) fn run(&mut self, ticket: &Ticket, ids: &[u32]) -> Samples {
         let mut states = vec![0; ids.len()];
-        for span in &ticket.step.spans {
+        // Nothing of what a step writes is read in it.
+        let before = self.slots.clone();
+        for (number, span) in ticket.step.spans.iter().enumerate() {
+            let place = ticket.step.states.get(number);
+            let mut recurrent = place.map(|place| place.from.map_or(0, |slot| before[slot as usize]));
             let table = ticket.step.pages_of(span);
             // Pages that this step begins were somebody else's.
             for &page in &table[(span.start as usize).div_ceil(self.page_rows)..] {
@@ -141,9 +166,18 @@ impl Model {
             };
             for at in 0..span.rows {
                 let (row, position) = ((span.first_row + at) as usize, (span.start + at) as usize);
-                let is_generated = self.two_forms && at >= span.prompt_rows();
-                states[row] = state((0..position).map(|before| self.cells[cell(before)]), ids[row], is_generated);
+                let seen = seen(ids[row], self.two_forms && at >= span.prompt_rows());
+                recurrent = recurrent.map(|before| mix(before, seen));
+                states[row] = state((0..position).map(|before| self.cells[cell(before)]), seen, recurrent);
+                for snapshot in place.iter().flat_map(|place| ticket.step.snapshots_of(place)) {
+                    if snapshot.end as usize == position + 1 {
+                        self.slots[snapshot.slot as usize] = recurrent.expect("it has a state");
+                    }
+                }
                 self.cells[cell(position)] = states[row];
+            }
+            if let (Some(place), Some(recurrent)) = (place, recurrent) {
+                self.slots[place.to as usize] = recurrent;
             }
         }
         self.sample(ticket, &states)

@@ -4,6 +4,7 @@ use super::model::{Model, Outcome, alone, mix};
 use crate::batcher::{Batcher, BatcherSpec, Finish, Refused, SequenceSpec, Update};
 use crate::feed::Feeder;
 use crate::ticket::{Samples, Score, Ticket};
+use kernels::Step;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Numbers without a pattern, from a seed.
@@ -43,8 +44,8 @@ pub(super) struct World {
     model: Model,
     feeder: Feeder,
     fails: bool,
-    /// Written, not yet entered, each with the pages that were free before it.
-    written: VecDeque<(Ticket, Vec<u32>)>,
+    /// Written, not yet entered, each with the pages and the slots of recurrent state that were free before it.
+    written: VecDeque<(Ticket, Vec<u32>, Vec<u32>)>,
     /// Computed; the tokens are not yet at the feed.
     computed: VecDeque<Samples>,
     /// At the feed; not yet at the host.
@@ -92,6 +93,7 @@ impl World {
     /// Writes a step if one can be written.
     pub(super) fn fill(&mut self) -> bool {
         let free = (0..self.batcher.pool().capacity()).filter(|&page| self.batcher.pool().is_free(page)).collect();
+        let slots = (0..self.model.slots()).filter(|&slot| self.batcher.pool().is_free_slot(slot)).collect();
         let mut ticket = self.batcher.ticket();
         let oldest = self.running_serials().next();
         if !self.batcher.fill(&mut ticket) {
@@ -105,16 +107,17 @@ impl World {
         assert!(oldest.is_none_or(stays), "the oldest running sequence was preempted");
         self.steps += 1;
         self.rows.push(ticket.step.rows);
-        self.written.push_back((ticket, free));
+        self.written.push_back((ticket, free, slots));
         true
     }
 
     /// Lets the next step into the pipeline if its tokens are there.
     pub(super) fn enter(&mut self) -> bool {
-        let Some((ticket, free)) = self.written.pop_front_if(|(ticket, _)| self.feeder.ready(ticket)) else {
+        let Some((ticket, free, slots)) = self.written.pop_front_if(|(ticket, ..)| self.feeder.ready(ticket)) else {
             return false;
         };
         free.into_iter().for_each(|page| self.model.poison(page));
+        slots.into_iter().for_each(|slot| self.model.poison_slot(slot));
         let mut ids = vec![0; ticket.feeds.len()];
         self.feeder.resolve(&ticket, &mut ids).expect("it is ready");
         self.computed.push_back(self.model.run(&ticket, &ids));
@@ -178,8 +181,10 @@ impl World {
         assert!(self.batcher.is_idle(), "stuck: {:?}", self.batcher.counters());
         let pool = self.batcher.pool();
         assert_eq!((pool.used(), pool.free() + pool.cached()), (0, pool.capacity()), "the idle pool adds up");
+        let states = pool.spec().states;
+        assert_eq!((pool.states_used(), pool.states_available()), (0, states.running + states.snapshots));
         for (id, seen) in &self.seen {
-            let wanted = alone(&seen.spec, self.batcher.spec().pool.two_forms, self.fails);
+            let wanted = alone(&seen.spec, &self.batcher.spec().pool, self.fails);
             let got = &seen.outcome;
             if seen.cancelled {
                 assert_eq!(got.end, Some(Finish::Cancelled));
@@ -238,6 +243,20 @@ impl World {
         pages.sort_unstable();
         assert!(pages.is_sorted_by(|one, other| one < other), "two sequences write one page in step {}", step.id);
         assert_eq!(row, step.rows);
+        self.check_states(step);
+    }
+
+    /// Every span of a recurrent model has a state, and what a step writes is written once and read by nobody.
+    fn check_states(&self, step: &Step) {
+        let recurs = self.batcher.spec().pool.states.running > 0;
+        assert_eq!(step.states.len(), if recurs { step.spans.len() } else { 0 });
+        assert!(step.spans.iter().zip(&step.states).all(|(span, state)| (span.start == 0) == state.from.is_none()));
+        let written = step.states.iter().map(|state| state.to).chain(step.snapshots.iter().map(|s| s.slot));
+        let mut touched: Vec<u32> = written.collect();
+        touched.sort_unstable();
+        assert!(touched.is_sorted_by(|one, other| one < other), "a slot is written twice in step {}", step.id);
+        let mut read = step.states.iter().filter_map(|state| state.from);
+        assert!(read.all(|slot| touched.binary_search(&slot).is_err()), "step {} reads what it writes", step.id);
     }
 
     /// First come, first served; and nobody is preempted more than three times.

@@ -2,11 +2,14 @@
 //!
 //! Nothing a configuration names is ever executed. What its fields mean is for the families of the graph to say.
 
+use super::floats;
 use super::generation::SamplingDefaults;
 use super::manifest::MANIFEST;
 use crate::error::{ExitCode, Shown, read_exit_code};
+
 use crate::json::{self, JsonFault};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -129,7 +132,12 @@ pub fn parse_config(file: &Path, text: &[u8]) -> Result<Map<String, Value>, Conf
     if text.len() as u64 > CONFIG_BYTES_MAX {
         return Err(ConfigError::TooLarge { file: file.into(), bytes: text.len() as u64 });
     }
-    match json::parse_bytes(text) {
+    // Faults have their places in the text as it is.
+    let parsed = json::parse_bytes(text).or_else(|fault| match floats::wrap_bare(text) {
+        Cow::Borrowed(_) => Err(fault),
+        Cow::Owned(wrapped) => json::parse_bytes(&wrapped).map_err(|_| fault),
+    });
+    match parsed {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => Err(ConfigError::NotObject { file: file.into(), got: json::kind(&other) }),
         Err(fault) => Err(ConfigError::Syntax { file: file.into(), fault }),

@@ -8,6 +8,7 @@ mod config;
 mod dummy;
 mod error;
 mod fingerprint;
+mod floats;
 mod folder;
 mod generation;
 mod header;

@@ -25,6 +25,7 @@ pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
         | Call::Gated { .. }
         | Call::Unary { .. }
         | Call::Binary { .. }
+        | Call::Slice { .. }
         | Call::SampledRows { .. } => dtype == DType::F32,
     };
     if there { Ok(()) } else { Err(KernelError::Missing { op: call.name(), dtype, device: DEVICE }) }

@@ -30,6 +30,7 @@ impl Call {
             Call::Gated { .. } => "gated",
             Call::Unary { .. } => "unary",
             Call::Binary { .. } => "binary",
+            Call::Slice { .. } => "slice",
             Call::SampledRows { .. } => "sampled_rows",
         }
     }
@@ -48,6 +49,7 @@ impl Call {
             | Call::Norm { x, y, .. }
             | Call::Unary { x, y, .. }
             | Call::ShortConv { x, y, .. }
+            | Call::Slice { x, y, .. }
             | Call::SampledRows { x, y } => {
                 f(Read, x);
                 f(Write, y);
@@ -85,6 +87,7 @@ impl Call {
             | Call::Gated { .. }
             | Call::Unary { .. }
             | Call::Binary { .. }
+            | Call::Slice { .. }
             | Call::SampledRows { .. } => None,
         }
     }
@@ -104,6 +107,7 @@ impl Call {
             | Call::Gated { .. }
             | Call::Unary { .. }
             | Call::Binary { .. }
+            | Call::Slice { .. }
             | Call::SampledRows { .. } => false,
         }
     }
@@ -123,6 +127,7 @@ impl Call {
             | Call::Attend { .. }
             | Call::ShortConv { .. }
             | Call::Scan { .. }
+            | Call::Slice { .. }
             | Call::SampledRows { .. } => false,
         }
     }

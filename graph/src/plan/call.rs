@@ -252,6 +252,19 @@ pub enum Call {
         /// Result.
         y: Operand,
     },
+    /// y = of every block of each row of `x`, one run: this rank's slice of a whole value.
+    Slice {
+        /// All of it.
+        x: Operand,
+        /// Elements of a block.
+        block: u32,
+        /// The first element kept of each.
+        from: u32,
+        /// How many are kept.
+        run: u32,
+        /// The slice.
+        y: Operand,
+    },
     /// y = the rows of `x` that will be sampled, in the order of the ticket's list.
     SampledRows {
         /// All rows.

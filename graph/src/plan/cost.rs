@@ -90,6 +90,7 @@ fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost 
             | Call::Gated { .. }
             | Call::Unary { .. }
             | Call::Binary { .. }
+            | Call::Slice { .. }
             | Call::SampledRows { .. } => {}
         }
     }

@@ -8,7 +8,7 @@ use super::partition::{Collective, Partitioned, Piece, Segment};
 use super::raw::{ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role, StateSlots};
 use super::weights::Weights;
 use super::{Deployment, PlanError};
-use crate::axis::ValueId;
+use crate::axis::{Axis, ValueId};
 use crate::dtype::DType;
 use crate::op::Op;
 use std::collections::BTreeMap;
@@ -237,13 +237,14 @@ struct Programmer<'a> {
     program: Program,
     faults: Vec<PlanError>,
     cache_dtype: DType,
+    rank: u32,
 }
 
 impl<'a> Programmer<'a> {
     fn new(whole: &'a Partitioned, deployment: &'a Deployment<'a>, placed: &'a Placed, rank: u32) -> Self {
         let weights = Weights::new(whole, deployment.weight_dtype, rank);
         let program = Program { scratch_bytes: placed.scratch_bytes, ..Program::default() };
-        Self { whole, placed, weights, program, faults: vec![], cache_dtype: deployment.cache_dtype }
+        Self { whole, placed, weights, program, faults: vec![], cache_dtype: deployment.cache_dtype, rank }
     }
 
     fn program(mut self, segment: &Segment) -> (Program, Vec<PlanError>) {
@@ -279,11 +280,23 @@ impl<'a> Programmer<'a> {
                 let (a, b, w) = (self.at(*a), self.at(*b), self.weights.vector(*w));
                 Call::AddNorm { a, b, sum: y, w, norm: *norm, y: self.at(node.results[1]) }
             }
+            Fusion::Move(Move::Slice(axis), x) => self.slice(*axis, *x, y),
             Fusion::Move(_, x) => {
-                self.no_kernel(*x, "a slice of a whole value");
+                self.no_kernel(*x, "a communication inside a segment");
                 return None;
             }
         })
+    }
+
+    /// This rank's part of `x`, which is whole, along an axis.
+    fn slice(&self, axis: Axis, x: ValueId, y: Operand) -> Call {
+        let model = &self.whole.model;
+        let axes = &model.nodes()[self.whole.values[x.index()].0.index()].axes;
+        let place = axes.iter().position(|&a| a == axis).unwrap_or(axes.len() - 1);
+        let inner = model.elements(&axes[place + 1..]) as u32;
+        let length = model.length(axis).unwrap_or(1);
+        let (block, run) = (length * inner, length / self.whole.ranks * inner);
+        Call::Slice { x: self.at(x), block, from: self.rank * run, run, y }
     }
 
     /// Another state of the program.

@@ -37,6 +37,7 @@ fn weights(call: &Call) -> Vec<(WeightId, &'static [WeightUse], u32, u32)> {
         | Call::Gated { .. }
         | Call::Unary { .. }
         | Call::Binary { .. }
+        | Call::Slice { .. }
         | Call::SampledRows { .. } => vec![],
     }
 }
@@ -201,6 +202,7 @@ impl At<'_> {
             | Call::Gated { y, .. }
             | Call::Binary { y, .. }
             | Call::ShortConv { y, .. }
+            | Call::Slice { y, .. }
             | Call::SampledRows { y, .. } => y.width == 0,
         };
         if zero {
@@ -234,6 +236,13 @@ impl At<'_> {
                 let spec = self.program.caches.get(*cache as usize);
                 same("heads of the cache", *kv_heads, spec.map_or(0, |c| c.kv_heads));
                 same("dims of the cache", *head_dim, spec.map_or(0, |c| c.head_dim));
+            }
+            Call::Slice { x, block, from, run, y } => {
+                let (block, kept) = ((*block).max(1), (*run).max(1));
+                same("elements beyond whole blocks", 0, x.width % block);
+                same("elements beyond whole runs", 0, y.width % kept);
+                same("runs, one a block", x.width / block, y.width / kept);
+                same("elements kept beyond a block", 0, from.saturating_add(kept).saturating_sub(block));
             }
             Call::ShortConv { x, w, y, .. } => {
                 let taps = self.outputs(*w) / x.width.max(1);

@@ -153,6 +153,7 @@ impl Executor {
                 | Call::Gated { .. }
                 | Call::Unary { .. }
                 | Call::Binary { .. }
+                | Call::Slice { .. }
                 | Call::SampledRows { .. } => {}
             }
         }
@@ -332,6 +333,11 @@ impl Run<'_> {
             Call::Binary { a, b, f, y } => {
                 // SAFETY: as above.
                 unsafe { ops::binary::run(workers, *f, bases.slab(a), bases.slab(b), bases.slab(y)) }
+            }
+            Call::Slice { x, block, from, run, y } => {
+                let kept = ops::slice::Run { block: *block as usize, from: *from as usize, run: *run as usize };
+                // SAFETY: as above.
+                unsafe { ops::slice::run(workers, bases.slab(x), kept, bases.slab(y)) }
             }
             Call::SampledRows { x, y } => {
                 // SAFETY: as above.

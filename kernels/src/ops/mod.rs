@@ -18,6 +18,7 @@ pub(crate) mod scan;
 #[cfg(test)]
 pub(crate) mod sequences;
 pub(crate) mod short_conv;
+pub(crate) mod slice;
 pub(crate) mod unary;
 
 use crate::isa::Isa;

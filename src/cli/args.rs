@@ -32,6 +32,8 @@ pub(super) enum Command {
     Trace(Trace),
     /// Show the plan: actors, placement, credits, bytes.
     Plan(Plan),
+    /// Run the model under every legal layout of up to four devices and compare each with one device.
+    ShardCheck(ShardCheck),
     /// List the architectures known.
     Models(Models),
 }
@@ -261,6 +263,17 @@ pub(super) struct Parity {
     /// Largest difference of a logit.
     #[arg(long)]
     pub(super) tolerance: Option<f32>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) tracing: Tracing,
+    #[command(flatten)]
+    pub(super) deploy: Deploy,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShardCheck {
     /// Print the figures as JSON.
     #[arg(long)]
     pub(super) json: bool,

@@ -6,6 +6,7 @@ mod generate;
 mod parity;
 mod plan;
 mod run;
+mod shard_check;
 mod trace;
 
 use crate::error::{Error, ExitCode, read_exit_code};
@@ -112,6 +113,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Run(args) => trace::record(&args.tracing, |trace| run::run(&args, trace)),
         Command::Generate(args) => trace::record(&args.tracing, |trace| generate::generate(&args, trace)),
         Command::Parity(args) => trace::record(&args.tracing, |trace| parity::parity(&args, trace)),
+        Command::ShardCheck(args) => trace::record(&args.tracing, |trace| shard_check::shard_check(&args, trace)),
         Command::Bench(args) => trace::record(&args.tracing, |trace| bench::bench(&args, trace)),
         Command::Trace(args) => trace::trace(&args),
         Command::Plan(args) => plan::plan(&args),

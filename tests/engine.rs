@@ -77,7 +77,7 @@ fn run_parity(name: &str, arguments: &[&str]) {
 
 #[test]
 fn every_layout_is_within_tolerance_of_the_reference() {
-    for name in ["llama", "qwen3"] {
+    for name in ["llama", "qwen3", "mixtral", "qwen3_moe"] {
         for arguments in [
             &[][..],
             &["-tp", "2"],
@@ -93,25 +93,32 @@ fn every_layout_is_within_tolerance_of_the_reference() {
 
 #[test]
 fn company_does_not_change_a_bit() {
-    let gold = alone("qwen3", Capture::Generated);
-    let engine = builder("qwen3").bounds(rows(256)).threads(2).build().expect("an engine builds");
-    let others: Vec<_> = (2..33).map(|seed| engine.submit(request(seed, 3 + seed % 60, Capture::Generated))).collect();
-    let mine = engine.submit(request(1, 75, Capture::Generated));
-    assert_eq!(bits(mine), gold);
-    for (stream, seed) in others.into_iter().zip(2..) {
-        let lonely = bits(self::engine("qwen3").submit(request(seed, 3 + seed % 60, Capture::Generated)));
-        assert_eq!(bits(stream), lonely, "request {seed}");
+    for name in ["qwen3", "qwen3_moe"] {
+        let gold = alone(name, Capture::Generated);
+        let engine = builder(name).bounds(rows(256)).threads(2).build().expect("an engine builds");
+        let submit = |seed| engine.submit(request(seed, 3 + seed % 60, Capture::Generated));
+        let others: Vec<_> = (2..33).map(submit).collect();
+        let mine = engine.submit(request(1, 75, Capture::Generated));
+        assert_eq!(bits(mine), gold);
+        for (stream, seed) in others.into_iter().zip(2..) {
+            let lonely = bits(self::engine(name).submit(request(seed, 3 + seed % 60, Capture::Generated)));
+            assert_eq!(bits(stream), lonely, "{name} request {seed}");
+        }
     }
 }
 
 #[test]
 fn chunks_and_threads_do_not_change_a_bit() {
-    for capture in [Capture::Generated, Capture::All] {
-        let gold = alone("llama", capture);
+    for (name, capture) in ["llama", "mixtral", "qwen3_moe"]
+        .into_iter()
+        .flat_map(|name| [(name, Capture::Generated), (name, Capture::All)])
+    {
+        let gold = alone(name, capture);
         for (chunk, threads) in [(1, 1), (7, 2), (64, 1), (64, 2)] {
             let bounds = Bounds { max_num_seqs: Some(1), ..rows(chunk) };
-            let engine = builder("llama").bounds(bounds).threads(threads).build().expect("an engine builds");
-            assert_eq!(bits(engine.submit(request(1, 75, capture))), gold, "chunks of {chunk}, {threads} threads");
+            let engine = builder(name).bounds(bounds).threads(threads).build().expect("an engine builds");
+            let found = bits(engine.submit(request(1, 75, capture)));
+            assert_eq!(found, gold, "{name} in chunks of {chunk} on {threads} threads");
         }
     }
 }
@@ -128,7 +135,7 @@ fn a_warm_prefix_does_not_change_a_bit() {
 
 #[test]
 fn pipelines_do_not_change_a_bit() {
-    for name in ["llama", "qwen3"] {
+    for name in ["llama", "qwen3", "mixtral"] {
         let gold = alone(name, Capture::All);
         for stages in [2, 3] {
             let engine = builder(name).pipeline_parallel_size(stages).build().expect("an engine builds");

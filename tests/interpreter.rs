@@ -46,3 +46,13 @@ fn llama_is_what_its_graph_says() {
 fn qwen3_is_what_its_graph_says() {
     check("qwen3");
 }
+
+#[test]
+fn mixtral_is_what_its_graph_says() {
+    check("mixtral");
+}
+
+#[test]
+fn qwen3_moe_is_what_its_graph_says() {
+    check("qwen3_moe");
+}

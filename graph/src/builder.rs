@@ -18,6 +18,7 @@ use crate::infer::infer;
 use crate::model::{Draft, Model, Node, ParamDef, Section};
 use crate::op::{Attention, Binary, Norm, Op, Recurrence, Unary};
 use crate::rope::Rope;
+use crate::routing::Routing;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Add, Mul};
@@ -70,7 +71,8 @@ impl Builder {
         Axis(axes.len() as u32 - 1)
     }
 
-    /// Declares a weight by its checkpoint name; a name asked for twice is one weight (tied).
+    /// Declares a weight by its checkpoint name; a name asked for twice is one weight (tied). A name with `{}` is one tensor for each
+    /// entry of the first axis, with the entry's number in place of the `{}`.
     pub fn param(&self, name: impl Into<String>, axes: &[Axis]) -> Param<'_> {
         let (name, inner) = (name.into(), &mut *self.inner.borrow_mut());
         let params = &mut inner.draft.params;
@@ -189,6 +191,26 @@ impl<'b> Value<'b> {
     pub fn delta_scan(self, [q, k, dt, beta]: [Self; 4], a_log: Param<'b>) -> Self {
         let (beta, how) = (Some(beta.id), Recurrence::Delta);
         self.then(Op::Scan { q: q.id, k: k.id, v: self.id, dt: dt.id, beta, a_log: a_log.id, skip: None, how })
+    }
+
+    /// Gates of the experts that these logits choose, with an optional bias of the choice.
+    pub fn route(self, bias: Option<Param<'b>>, choices: Axis, routing: Routing) -> Self {
+        self.then(Op::Route { x: self.id, bias: bias.map(|p| p.id), choices, routing })
+    }
+
+    /// A contraction by the expert of each choice.
+    pub fn experts(self, gates: Self, w: Param<'b>) -> Self {
+        self.then(Op::Experts { x: self.id, gates: gates.id, w: w.id })
+    }
+
+    /// Adds the entry of a weight that belongs to the expert of each choice.
+    pub fn expert_bias(self, gates: Self, w: Param<'b>) -> Self {
+        self.then(Op::ExpertBias { x: self.id, gates: gates.id, w: w.id })
+    }
+
+    /// The sum over a row's choices, weighed by the gates, of a contraction by the expert of each.
+    pub fn combine(self, gates: Self, w: Param<'b>) -> Self {
+        self.then(Op::Combine { x: self.id, gates: gates.id, w: w.id })
     }
 
     /// A pointwise function.

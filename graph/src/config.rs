@@ -82,6 +82,23 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
+    /// A positive count that must be there, under the first of these names that is.
+    pub fn count_of(&self, fields: [&str; 2]) -> u32 {
+        let there = fields.into_iter().find(|field| self.get(field).is_some());
+        self.count(there.unwrap_or(fields[0]))
+    }
+
+    /// Numbers of layers, each below `layers`; none where the field is absent.
+    pub fn layers(&self, field: &str, layers: u32) -> Vec<u32> {
+        let Some(value) = self.get(field) else { return vec![] };
+        let number = |v: &Value| v.as_u64().filter(|&n| n < layers.into()).map(|n| n as u32);
+        let numbers = value.as_array().and_then(|list| list.iter().map(number).collect());
+        numbers.unwrap_or_else(|| {
+            self.value_fault(field, value, format!("a list of layers from 0 to {}", layers.saturating_sub(1)));
+            vec![]
+        })
+    }
+
     /// A number with a default.
     pub fn float_or(&self, field: &str, default: f32) -> f32 {
         number(self.get(field), default).unwrap_or_else(|value| {

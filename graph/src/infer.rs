@@ -4,6 +4,7 @@ use crate::axis::{Axis, ParamId, ValueId};
 use crate::error::GraphError;
 use crate::model::Draft;
 use crate::op::{Op, Recurrence, Unary};
+use crate::routing::Routing;
 
 /// The rows axis: always the first.
 pub(crate) const ROWS: Axis = Axis(0);
@@ -79,6 +80,25 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             Ok(x.to_vec())
         }
         Op::Scan { q, k, v, dt, beta, a_log, skip, how } => scan(&at, [q, k, v, dt], beta, (a_log, skip), how),
+        Op::Route { x, bias, choices, routing } => at.route(x, bias, choices, routing),
+        Op::Experts { x, gates, w } => {
+            let (choices, new) = at.by_expert(x, gates, w)?;
+            Ok([ROWS, choices].iter().chain(new).copied().collect())
+        }
+        Op::ExpertBias { x, gates, w } => {
+            let (x, choices, (experts, w)) = (at.value(x)?, at.choices(gates)?, at.of_experts(gates, w)?);
+            let wants = format!("[rows, {}] and the axes of the weight", draft.names(&[choices]));
+            at.wants(x.len() == w.len() + 2 && x[1] == choices && x[2..] == *w, "activations", &wants, x)?;
+            at.wants(!w.is_empty(), "weight", "an axis beside the experts", &[experts])?;
+            Ok(x.to_vec())
+        }
+        Op::Combine { x, gates, w } => {
+            let axes = at.value(x)?;
+            let (choices, new) = at.by_expert(x, gates, w)?;
+            let wants = format!("[rows, {}] and axes that are summed", draft.names(&[choices]));
+            at.wants(axes.get(1) == Some(&choices), "activations", &wants, axes)?;
+            Ok([ROWS].iter().chain(new).copied().collect())
+        }
         Op::Unary(f, x) => {
             let (field, c, least) = match f {
                 Unary::Scale(c) => ("by", c, f32::MIN),
@@ -152,6 +172,56 @@ impl<'a> At<'a> {
     fn param(&self, id: ParamId) -> Result<&'a [Axis], GraphError> {
         let param = self.draft.params.get(id.index());
         param.map(|p| p.axes.as_slice()).ok_or_else(|| self.unknown("weight", id.index(), self.draft.params.len()))
+    }
+
+    fn route(
+        &self,
+        x: ValueId,
+        bias: Option<ParamId>,
+        choices: Axis,
+        routing: Routing,
+    ) -> Result<Vec<Axis>, GraphError> {
+        let x = self.value(x)?;
+        self.wants(x.len() == 2 && x[0] == ROWS, "logits", "[rows, experts]", x)?;
+        if let Some(bias) = bias {
+            let bias = self.param(bias)?;
+            self.wants(bias == &x[1..], "bias", &format!("[{}]", self.draft.names(&x[1..])), bias)?;
+        }
+        let (experts, chosen) = (self.draft.length(x[1]).unwrap_or(0), self.draft.length(choices).unwrap_or(0));
+        match routing.fault(experts, chosen) {
+            None => Ok(x.to_vec()),
+            Some((field, value, allowed)) => self.constant(false, field, value, allowed).map(|()| x.to_vec()),
+        }
+    }
+
+    /// The axis of the choices that `gates` leave a row.
+    fn choices(&self, gates: ValueId) -> Result<Axis, GraphError> {
+        let axes = self.value(gates)?;
+        let op = &self.draft.nodes[gates.index()].op;
+        if let Op::Route { choices, .. } = op {
+            return Ok(*choices);
+        }
+        let wants = format!("the result of route, not of {}", op.name());
+        self.wants(false, "gates", &wants, axes).map(|()| ROWS)
+    }
+
+    /// The expert axis of a weight that `gates` choose from, and its other axes.
+    fn of_experts(&self, gates: ValueId, w: ParamId) -> Result<(Axis, &'a [Axis]), GraphError> {
+        let (gates, w) = (self.value(gates)?, self.param(w)?);
+        let experts = gates.get(1).copied().unwrap_or(ROWS);
+        self.wants(w[0] == experts, "weight", &format!("{} first", self.draft.names(&[experts])), w)?;
+        Ok((experts, &w[1..]))
+    }
+
+    /// Of a contraction by experts: the axis of the choices, and the axes that `w` brings.
+    fn by_expert(&self, x: ValueId, gates: ValueId, weight: ParamId) -> Result<(Axis, &'a [Axis]), GraphError> {
+        let (x, choices, (_, w)) = (self.value(x)?, self.choices(gates)?, self.of_experts(gates, weight)?);
+        self.wants(x.len() >= 2 && x[0] == ROWS, "activations", "rows and at least one more", x)?;
+        let x = if x[1] == choices { &x[2..] } else { &x[1..] };
+        let wants = format!("experts, axes of its own, then [{}]", self.draft.names(x));
+        let fits = !x.is_empty() && w.len() > x.len() && w.ends_with(x);
+        self.wants(fits, "weight", &wants, self.param(weight)?)?;
+        Ok((choices, &w[..w.len() - x.len()]))
     }
 
     fn unknown(&self, what: &'static str, number: usize, count: usize) -> GraphError {

@@ -2,10 +2,11 @@
 //!
 //! It keeps no cache: all positions of one sequence are computed at once, and `sampled_rows` keeps all of them.
 
+mod experts;
 mod recurrent;
 
 use crate::axis::{Axis, ParamId, ValueId};
-use crate::model::Model;
+use crate::model::{Model, entry_name};
 use crate::op::{Attention, Binary, Norm, NormKind, Op, Unary};
 use crate::rope::Rope;
 
@@ -65,7 +66,13 @@ impl Interpreter<'_> {
 
     fn weight(&self, id: ParamId) -> Vec<f32> {
         let param = self.model.param(id);
-        let data = (self.weight)(&param.name);
+        let data = match entry_name(&param.name, 0) {
+            None => (self.weight)(&param.name),
+            Some(_) => {
+                let names = (0..self.length(param.axes[0]) as u32).filter_map(|number| entry_name(&param.name, number));
+                names.flat_map(|name| (self.weight)(&name)).collect()
+            }
+        };
         assert_eq!(data.len() as u64, self.model.elements(&param.axes), "{}: elements fit the axes", param.name);
         data
     }
@@ -90,6 +97,19 @@ impl Interpreter<'_> {
             }
             Op::ShortConv { x, .. } => recurrent::convolve(self.value(x), &self.param(op)),
             Op::Scan { .. } => self.scan(op),
+            Op::Route { x, bias, choices, ref routing } => {
+                let bias = bias.map(|_| self.param(op));
+                experts::route(self.value(x), bias.as_deref(), self.length(choices), routing)
+            }
+            Op::Experts { x, gates, .. } => {
+                experts::contract(self.pair(x, gates), self.shape(x, gates), &self.param(op))
+            }
+            Op::ExpertBias { x, gates, .. } => {
+                experts::bias(self.pair(x, gates), self.shape(x, gates), &self.param(op))
+            }
+            Op::Combine { x, gates, .. } => {
+                experts::combine(self.pair(x, gates), self.shape(x, gates), &self.param(op))
+            }
             Op::Unary(f, x) => self.value(x).data.iter().map(|&x| unary(f, x)).collect(),
             Op::Binary(f, a, b) => {
                 let f = match f {
@@ -100,6 +120,20 @@ impl Interpreter<'_> {
             }
             Op::SampledRows(x) => self.value(x).data.clone(),
         }
+    }
+
+    fn pair(&self, x: ValueId, gates: ValueId) -> [&Tensor; 2] {
+        [x, gates].map(|id| self.value(id))
+    }
+
+    /// How `x` lies, and how many experts a row of `gates` chooses.
+    fn shape(&self, x: ValueId, gates: ValueId) -> experts::Shape {
+        let Op::Route { choices, .. } = self.model.nodes()[gates.index()].op else {
+            unreachable!("infer refuses gates that no route made")
+        };
+        let apart = self.model.nodes()[x.index()].axes.get(1) == Some(&choices);
+        let choices = self.length(choices);
+        experts::Shape { choices, parts: if apart { choices } else { 1 } }
     }
 
     fn gather(&self, op: &Op) -> Vec<f32> {

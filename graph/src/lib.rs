@@ -17,6 +17,7 @@ pub mod models;
 pub mod op;
 pub mod plan;
 pub mod rope;
+pub mod routing;
 pub mod text;
 pub mod verify;
 
@@ -25,6 +26,7 @@ pub use builder::{Builder, Param, Value};
 pub use config::ConfigReader;
 pub use dtype::DType;
 pub use error::{ConfigFault, GraphError};
-pub use model::{Draft, Model, Node, ParamDef, Section};
+pub use model::{Draft, Model, Node, ParamDef, Section, entry_name};
 pub use op::{Attention, Binary, Norm, NormKind, Op, Recurrence, Unary};
 pub use rope::{Rope, RopeScaling};
+pub use routing::{Routing, Score};

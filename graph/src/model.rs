@@ -47,6 +47,21 @@ pub struct ParamDef {
     pub axes: Vec<Axis>,
 }
 
+/// Where the number of an entry stands in the name of a weight that is stored as one tensor for each entry of its first axis.
+const ENTRY: &str = "{}";
+
+/// The name of the tensor that holds entry `number` of the weight of this name; `None` where one tensor holds all entries.
+pub fn entry_name(name: &str, number: u32) -> Option<String> {
+    name.contains(ENTRY).then(|| name.replacen(ENTRY, &number.to_string(), 1))
+}
+
+impl ParamDef {
+    /// Whether it is stored as one tensor for each entry of its first axis.
+    pub fn is_stacked(&self) -> bool {
+        self.name.contains(ENTRY)
+    }
+}
+
 /// A graph that nobody has checked yet.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Draft {
@@ -117,6 +132,21 @@ impl Model {
     /// Elements of all weights.
     pub fn parameters(&self) -> u64 {
         self.params().iter().map(|p| self.elements(&p.axes)).sum()
+    }
+
+    /// The tensors of the checkpoint that make up the weights, with the lengths of their axes.
+    pub fn tensors(&self) -> Vec<(String, Vec<u32>)> {
+        let tensors = |param: &ParamDef| {
+            let dims: Vec<u32> = param.axes.iter().map(|&a| self.length(a).unwrap_or(1)).collect();
+            match entry_name(&param.name, 0) {
+                None => vec![(param.name.clone(), dims)],
+                Some(_) => {
+                    let entry = |number| Some((entry_name(&param.name, number)?, dims[1..].to_vec()));
+                    (0..dims[0]).filter_map(entry).collect()
+                }
+            }
+        };
+        self.params().iter().flat_map(tensors).collect()
     }
 
     /// How many layers the sections count.

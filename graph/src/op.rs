@@ -2,8 +2,9 @@
 //!
 //! Shapes are named axes. `rows` is the axis of all tokens of a step; every activation carries it first.
 
-use crate::axis::{ParamId, ValueId};
+use crate::axis::{Axis, ParamId, ValueId};
 use crate::rope::Rope;
+use crate::routing::Routing;
 use serde::{Deserialize, Serialize};
 
 /// What attention does beside softmax(q kᵀ) v over the positions of a sequence up to the query's own.
@@ -201,6 +202,47 @@ pub enum Op {
         /// How the state goes on.
         how: Recurrence,
     },
+    /// Which experts a row goes to, and by how much: logits `[rows, experts]` → gates `[rows, experts]`, zero where an expert is not
+    /// chosen. A row has `choices` of them, in the order of their numbers.
+    Route {
+        /// Logits of the router.
+        x: ValueId,
+        /// Added to the scores for the choice alone.
+        bias: Option<ParamId>,
+        /// As many experts as a row chooses.
+        choices: Axis,
+        /// How they are chosen and weighed.
+        routing: Routing,
+    },
+    /// A contraction by the expert of each choice: x `[rows, summed…]` or `[rows, choices, summed…]`, w `[experts, new…, summed…]`
+    /// → `[rows, choices, new…]` (Shazeer et al. 2017, arXiv:1701.06538, §2).
+    Experts {
+        /// Activations.
+        x: ValueId,
+        /// The result of a [`Op::Route`].
+        gates: ValueId,
+        /// Weight.
+        w: ParamId,
+    },
+    /// x + the entry of w that belongs to the expert of each choice: x `[rows, choices, rest…]`, w `[experts, rest…]`.
+    ExpertBias {
+        /// Activations.
+        x: ValueId,
+        /// The result of a [`Op::Route`].
+        gates: ValueId,
+        /// Weight.
+        w: ParamId,
+    },
+    /// The sum over a row's choices of gate · (w of the expert by x): x `[rows, choices, summed…]`, w `[experts, new…, summed…]`
+    /// → `[rows, new…]`.
+    Combine {
+        /// Activations.
+        x: ValueId,
+        /// The result of a [`Op::Route`].
+        gates: ValueId,
+        /// Weight.
+        w: ParamId,
+    },
     /// Pointwise, one operand.
     Unary(Unary, ValueId),
     /// Pointwise, two operands of equal axes.
@@ -219,6 +261,10 @@ impl Op {
             Op::Attend { q, k, v, .. } => vec![q, k, v],
             Op::ShortConv { x, .. } => vec![x],
             Op::Scan { q, k, v, dt, beta, .. } => [q, k, v, dt].into_iter().chain(beta).collect(),
+            Op::Route { x, .. } => vec![x],
+            Op::Experts { x, gates, .. } | Op::ExpertBias { x, gates, .. } | Op::Combine { x, gates, .. } => {
+                vec![x, gates]
+            }
             Op::Unary(_, x) | Op::SampledRows(x) => vec![x],
             Op::Binary(_, a, b) => vec![a, b],
         }
@@ -238,7 +284,11 @@ impl Op {
             | Op::Bias { w: p, .. }
             | Op::Norm { w: p, .. }
             | Op::ShortConv { w: p, .. }
-            | Op::Scan { a_log: p, .. } => Some(p),
+            | Op::Scan { a_log: p, .. }
+            | Op::Experts { w: p, .. }
+            | Op::ExpertBias { w: p, .. }
+            | Op::Combine { w: p, .. } => Some(p),
+            Op::Route { bias, .. } => bias,
             Op::Attend { sinks, .. } => sinks,
             Op::Tokens | Op::Rope { .. } | Op::Unary(..) | Op::Binary(..) | Op::SampledRows(_) => None,
         }
@@ -257,6 +307,10 @@ impl Op {
             Op::Attend { .. } => "attend",
             Op::ShortConv { .. } => "short_conv",
             Op::Scan { .. } => "scan",
+            Op::Route { .. } => "route",
+            Op::Experts { .. } => "experts",
+            Op::ExpertBias { .. } => "expert_bias",
+            Op::Combine { .. } => "combine",
             Op::Unary(Unary::Silu, _) => "silu",
             Op::Unary(Unary::Gelu, _) => "gelu",
             Op::Unary(Unary::GeluTanh, _) => "gelu_tanh",

@@ -13,6 +13,7 @@ use crate::error::GraphError;
 use crate::model::{Draft, Node, ParamDef, Section};
 use crate::op::{Attention, Binary, Norm, NormKind, Op, Unary};
 use crate::rope::Rope;
+use crate::routing::Routing;
 use std::fmt::Write;
 
 /// The text of `draft`.
@@ -60,11 +61,18 @@ fn op_text(draft: &Draft, op: &Op) -> String {
         Op::Unary(Unary::Softcap(cap), _) => text + &format!(" cap={cap}"),
         Op::Rope { rope, .. } => text + " " + &serde_json::to_string(rope).expect("numbers and names only"),
         Op::Scan { how, .. } => text + " " + &serde_json::to_string(how).expect("numbers and names only"),
+        Op::Route { choices, routing, .. } => {
+            let routing = serde_json::to_string(routing).expect("numbers and names only");
+            text + &format!(" choices={} {routing}", draft.names(&[*choices]))
+        }
         Op::Tokens
         | Op::Gather { .. }
         | Op::Contract { .. }
         | Op::Bias { .. }
         | Op::ShortConv { .. }
+        | Op::Experts { .. }
+        | Op::ExpertBias { .. }
+        | Op::Combine { .. }
         | Op::Unary(..)
         | Op::Binary(..)
         | Op::SampledRows(_) => text,
@@ -168,6 +176,17 @@ impl Parser {
                 let skip = if words.len() > first + 2 { Some(p(first + 1)?) } else { None };
                 Op::Scan { q: v(1)?, k: v(2)?, v: v(3)?, dt: v(4)?, beta, a_log: p(first)?, skip, how }
             }
+            "route" => {
+                let at = text.find('{').ok_or("route ends in its routing as JSON")?;
+                let routing: Routing =
+                    serde_json::from_str(&text[at..]).map_err(|_| "the routing of route cannot be read")?;
+                let name = words.iter().find_map(|w| w.strip_prefix("choices=")).ok_or("a route names its choices")?;
+                let bias = words.get(2).filter(|w| !w.starts_with("choices=")).map(|w| self.param(w)).transpose()?;
+                Op::Route { x: v(1)?, bias, choices: self.axis(name)?, routing }
+            }
+            "experts" => Op::Experts { x: v(1)?, gates: v(2)?, w: p(3)? },
+            "expert_bias" => Op::ExpertBias { x: v(1)?, gates: v(2)?, w: p(3)? },
+            "combine" => Op::Combine { x: v(1)?, gates: v(2)?, w: p(3)? },
             "silu" => Op::Unary(Unary::Silu, v(1)?),
             "gelu" => Op::Unary(Unary::Gelu, v(1)?),
             "gelu_tanh" => Op::Unary(Unary::GeluTanh, v(1)?),
@@ -188,11 +207,12 @@ impl Parser {
 
     fn axes(&self, text: &str) -> Read<Vec<Axis>> {
         let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).ok_or("axes stand in brackets")?;
-        let axis = |name: &str| {
-            let at = self.draft.axes.iter().position(|a| a.name == name).ok_or("no axis has this name")?;
-            Ok(Axis(at as u32))
-        };
-        inner.split(", ").filter(|name| !name.is_empty()).map(axis).collect()
+        inner.split(", ").filter(|name| !name.is_empty()).map(|name| self.axis(name)).collect()
+    }
+
+    fn axis(&self, name: &str) -> Read<Axis> {
+        let at = self.draft.axes.iter().position(|a| a.name == name).ok_or("no axis has this name")?;
+        Ok(Axis(at as u32))
     }
 }
 

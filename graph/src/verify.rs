@@ -51,6 +51,7 @@ fn params(draft: &Draft, faults: &mut Vec<GraphError>) {
         let differ = param.axes.iter().enumerate().all(|(i, a)| !param.axes[..i].contains(a));
         let what = match (param.axes.is_empty(), exist, differ, param.axes.contains(&ROWS)) {
             (true, ..) => Some("a weight has at least one axis"),
+            _ if param.is_stacked() && param.axes.len() < 2 => Some("one tensor an entry has axes of its own"),
             (_, false, ..) => Some("an axis that does not exist"),
             (_, _, false, _) => Some("one axis named twice"),
             (.., true) => Some("a weight has no rows"),

@@ -33,7 +33,13 @@ fn deployment(devices: &[&str]) -> Deployment<'static> {
 /// Parses and checks `text` with `from` replaced by `to`.
 #[track_caller]
 fn graph(from: &str, to: &str, wants: &str) {
-    let printed = text::print(model().draft());
+    unlawful(&model(), from, to, wants);
+}
+
+/// The same for any model.
+#[track_caller]
+fn unlawful(model: &Model, from: &str, to: &str, wants: &str) {
+    let printed = text::print(model.draft());
     assert!(printed.contains(from), "{from} is in\n{printed}");
     let faults = match text::parse(&printed.replacen(from, to, 1)) {
         Err(fault) => vec![fault],
@@ -71,6 +77,63 @@ fn graphs() {
         "%13 = silu %12 : [rows, ffn]",
         "%13 = silu %12 : [rows, hidden]",
         "%13 (silu) is declared as [rows, hidden], but gives [rows, ffn]",
+    );
+}
+
+/// A model whose rows choose two of four experts.
+fn routed() -> Model {
+    let mut config = config();
+    config["model_type"] = json!("mixtral");
+    config["num_local_experts"] = json!(4);
+    models::describe(config.as_object().expect("an object")).expect("lawful").model
+}
+
+#[test]
+fn graphs_with_experts() {
+    let check = |from: &str, to: &str, wants: &str| unlawful(&routed(), from, to, wants);
+    let routing = r#""groups":1,"groups_kept":1,"group_best":1"#;
+    let w = "model.layers.0.block_sparse_moe.experts.{}";
+    check(
+        "axis choices = 2",
+        "axis choices = 5",
+        "%13 (route): choices is 5; allowed: 1 to the experts of the groups that are kept, at most 64",
+    );
+    check(
+        routing,
+        r#""groups":3,"groups_kept":1,"group_best":1"#,
+        "%13 (route): groups is 3; allowed: a divisor of the number of experts, at most 64",
+    );
+    check(
+        routing,
+        r#""groups":2,"groups_kept":3,"group_best":1"#,
+        "%13 (route): groups_kept is 3; allowed: 1 to the number of groups",
+    );
+    check(
+        "%13 = route %12 choices",
+        "%13 = route %11 choices",
+        "%13 (route) is declared as [rows, experts], but gives [rows, hidden]",
+    );
+    check(
+        &format!("%14 = experts %11 %13 {w}.w1.weight"),
+        &format!("%14 = experts %11 %12 {w}.w1.weight"),
+        &format!("%14 (experts {w}.w1.weight): gates: wants the result of route, not of contract, got [rows, experts]"),
+    );
+    check(
+        &format!("param {w}.w1.weight [experts, expert_ffn, hidden]"),
+        &format!("param {w}.w1.weight [expert_ffn, experts, hidden]"),
+        &format!("%14 (experts {w}.w1.weight): weight: wants experts first, got [expert_ffn, experts, hidden]"),
+    );
+    check(
+        &format!("param {w}.w2.weight [experts, hidden, expert_ffn]"),
+        &format!("param {w}.w2.weight [experts, expert_ffn, hidden]"),
+        &format!(
+            "%18 (combine {w}.w2.weight): weight: wants experts, axes of its own, then [expert_ffn], got [experts, expert_ffn, hidden]"
+        ),
+    );
+    check(
+        &format!("param {w}.w1.weight [experts, expert_ffn, hidden]"),
+        &format!("param {w}.w1.weight [experts]"),
+        &format!("weight {w}.w1.weight [experts]: one tensor an entry has axes of its own"),
     );
 }
 
@@ -311,7 +374,8 @@ fn configured(change: Value, wants: &[&str]) {
 
 #[test]
 fn configurations() {
-    let known = "known: llama, qwen3";
+    let types: Vec<&str> = models::FAMILIES.iter().flat_map(|f| f.model_types).copied().collect();
+    let known = format!("known: {}", types.join(", "));
     configured(
         json!({"model_type": "llame"}),
         &[&format!("config.json: model_type is \"llame\"; {known}; the nearest is llama")],

@@ -14,7 +14,11 @@ const DEVICE: &str = "cpu";
 /// [`KernelError::Missing`] where it does not.
 pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
     let there = match call {
-        Call::Gather { .. } | Call::Contract { .. } | Call::Attend { .. } => dtype != DType::U32,
+        Call::Gather { .. }
+        | Call::Contract { .. }
+        | Call::Attend { .. }
+        | Call::Experts { .. }
+        | Call::Combine { .. } => dtype != DType::U32,
         // Vectors and activations are f32.
         Call::Bias { .. }
         | Call::Norm { .. }
@@ -22,6 +26,8 @@ pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
         | Call::Rope { .. }
         | Call::ShortConv { .. }
         | Call::Scan { .. }
+        | Call::Route { .. }
+        | Call::ExpertBias { .. }
         | Call::Gated { .. }
         | Call::Unary { .. }
         | Call::Binary { .. }

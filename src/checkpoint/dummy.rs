@@ -27,7 +27,7 @@ impl DummyRows {
         }
         let (middle, spread) = match spec.used {
             // Rows of a contraction keep the size of what goes through them: variance one over the terms.
-            WeightUse::Panels | WeightUse::Table => (0.0, (3.0 / terms(spec) as f32).sqrt()),
+            WeightUse::Panels | WeightUse::Experts(_) | WeightUse::Table => (0.0, (3.0 / terms(spec) as f32).sqrt()),
             WeightUse::Vector if spec.name.ends_with("bias") => (0.0, 0.02),
             WeightUse::Vector => (1.0, 0.05),
         };

@@ -45,7 +45,7 @@ impl Part {
                 (len * inner, from * inner, kept * inner)
             }
         };
-        let (rows, width) = (spec.n as usize, spec.k as usize);
+        let (rows, width) = (spec.rows() as usize, spec.k as usize);
         let kept = whole.checked_div(block).map_or(0, |outer| outer * run);
         if rows.checked_mul(width) != Some(kept) {
             return Err(wrong("rows × columns is not the count of elements kept"));
@@ -69,34 +69,72 @@ impl Part {
     }
 }
 
-/// A weight of a checkpoint, as the rows that one rank loads.
-#[derive(Clone)]
-pub struct TensorRows {
-    checkpoint: Checkpoint,
+/// The tensors that hold a weight, with the part of each that is kept: one, or one for each entry of the first axis.
+fn parts(spec: &WeightSpec) -> Result<Vec<(String, Part)>, CheckpointError> {
+    let whole = Part::of(spec)?;
+    let Some((name, cut)) = spec.entry(0) else { return Ok(vec![(spec.name.clone(), whole)]) };
+    let entries = spec.cut.filter(|cut| cut.dim == 0).map_or(spec.dims[0], |cut| cut.len);
+    let rows = spec.rows().checked_div(entries.into()).unwrap_or(0);
+    let wrong = |why| CheckpointError::Part { tensor: name.clone(), part: format!("{:?}", spec.dims), why };
+    if rows.saturating_mul(entries.into()) != spec.rows() {
+        return Err(wrong("its rows are not the same in every entry"));
+    }
+    let used = graph::plan::WeightUse::Panels;
+    let (dims, n) = (spec.dims[1..].to_vec(), u32::try_from(rows).map_err(|_| wrong("its rows cannot be counted"))?);
+    let part = Part::of(&WeightSpec { dims, cut, used, n, ..spec.clone() })?;
+    let named = |number: u32| spec.entry(number).map(|(name, _)| (name, part));
+    Ok((0..entries).filter_map(named).collect())
+}
+
+/// Where the bytes of a tensor are.
+#[derive(Clone, Copy)]
+struct Bytes {
     shard: usize,
     begin: usize,
     end: usize,
+}
+
+/// A weight of a checkpoint, as the rows that one rank loads: of one tensor, or of one for each entry of its first axis.
+#[derive(Clone)]
+pub struct TensorRows {
+    checkpoint: Checkpoint,
+    /// The tensors, in order.
+    entries: Vec<Bytes>,
     dtype: DType,
+    /// The part of each of them.
     part: Part,
 }
 
 impl TensorRows {
     /// The rows of `spec`, if the checkpoint has them.
     pub fn new(checkpoint: &Checkpoint, spec: &WeightSpec) -> Result<Self, CheckpointError> {
-        let part = Part::of(spec)?;
-        let wrong = |why| CheckpointError::Part { tensor: spec.name.clone(), part: format!("{:?}", spec.dims), why };
-        let stored = checkpoint.0.tensors.get(&spec.name).ok_or_else(|| wrong("the checkpoint has no such tensor"))?;
-        let dtype = stored.entry.dtype().ok_or_else(|| wrong("its element type is not read"))?;
-        let (shard, begin, end) = (stored.shard, stored.entry.begin, stored.entry.end);
-        if part.whole.checked_mul(dtype.bytes()) != Some(end - begin) {
-            return Err(wrong("it has another count of elements"));
+        let parts = parts(spec)?;
+        let (mut entries, mut first) = (Vec::with_capacity(parts.len()), None);
+        for (name, part) in &parts {
+            let wrong = |why| CheckpointError::Part { tensor: name.clone(), part: format!("{:?}", spec.dims), why };
+            let stored = checkpoint.0.tensors.get(name).ok_or_else(|| wrong("the checkpoint has no such tensor"))?;
+            let dtype = stored.entry.dtype().ok_or_else(|| wrong("its element type is not read"))?;
+            let (shard, begin, end) = (stored.shard, stored.entry.begin, stored.entry.end);
+            if part.whole.checked_mul(dtype.bytes()) != Some(end - begin) {
+                return Err(wrong("it has another count of elements"));
+            }
+            if *first.get_or_insert(dtype) != dtype {
+                return Err(wrong("its element type is not that of the entries before it"));
+            }
+            entries.push(Bytes { shard, begin, end });
         }
-        Ok(Self { checkpoint: checkpoint.clone(), shard, begin, end, dtype, part })
+        let none = || CheckpointError::Part {
+            tensor: spec.name.clone(),
+            part: format!("{:?} cut {:?}", spec.dims, spec.cut),
+            why: "it has no entries",
+        };
+        let (Some((_, part)), Some(dtype)) = (parts.first(), first) else { return Err(none()) };
+        Ok(Self { checkpoint: checkpoint.clone(), entries, dtype, part: *part })
     }
 
     /// How many rows.
     pub fn rows(&self) -> usize {
-        self.part.rows
+        self.part.rows * self.entries.len()
     }
 
     /// Elements of a row.
@@ -111,11 +149,12 @@ impl TensorRows {
 
     /// Copies a row, as stored, into `into`, which has just its bytes.
     pub fn copy_row(&self, row: usize, into: &mut [u8]) {
-        let bytes = &self.checkpoint.0.shards[self.shard].contents[self.begin..self.end];
+        let Bytes { shard, begin, end } = self.entries[row / self.part.rows];
+        let bytes = &self.checkpoint.0.shards[shard].contents[begin..end];
         let size = self.dtype.bytes();
         assert_eq!(into.len(), self.part.width * size, "room for one row");
         let mut at = 0;
-        for (first, count) in self.part.runs(row) {
+        for (first, count) in self.part.runs(row % self.part.rows) {
             let len = count * size;
             into[at..at + len].copy_from_slice(&bytes[first * size..first * size + len]);
             at += len;

@@ -178,7 +178,8 @@ impl EngineBuilder {
     }
 
     fn stored(&self, name: &str) -> DType {
-        self.checkpoint.tensor(name).map_or(DType::Bf16, |tensor| tensor.dtype)
+        let entry = graph::entry_name(name, 0);
+        self.checkpoint.tensor(entry.as_deref().unwrap_or(name)).map_or(DType::Bf16, |tensor| tensor.dtype)
     }
 
     /// The threads and cores of all devices together: what the limits of the machine are measured with.
@@ -201,9 +202,7 @@ impl EngineBuilder {
         let architecture = self.architecture()?;
         let model = &architecture.model;
         if !self.dummy_weights {
-            let dims = |axes: &[graph::Axis]| axes.iter().map(|&a| model.length(a).unwrap_or(1)).collect();
-            let params: Vec<_> = model.params().iter().map(|p| (p.name.clone(), dims(&p.axes))).collect();
-            self.checkpoint.check_against(&params)?;
+            self.checkpoint.check_against(&model.tensors())?;
         }
         let weight_dtype = |name: &str| self.dtype.unwrap_or_else(|| self.stored(name));
         let first = model.params().first().map_or(DType::F32, |p| weight_dtype(&p.name));

@@ -50,11 +50,20 @@ impl Decoder {
         b: &'b Builder,
         layer: impl Fn(&dyn Fn(&str, &[Axis]) -> Param<'b>, Value<'b>) -> Value<'b>,
     ) -> Result<Model, Vec<GraphError>> {
+        self.numbered(b, |_, w, x| layer(w, x))
+    }
+
+    /// The same for layers that differ by their number.
+    pub(crate) fn numbered<'b>(
+        &self,
+        b: &'b Builder,
+        layer: impl Fn(u32, &dyn Fn(&str, &[Axis]) -> Param<'b>, Value<'b>) -> Value<'b>,
+    ) -> Result<Model, Vec<GraphError>> {
         let embed = b.param("model.embed_tokens.weight", &[self.vocab, self.hidden]);
         let mut x = b.tokens().gather(embed);
         for i in 0..self.layers {
             b.section(Section::Layer(i));
-            x = layer(&|name, axes| b.param(format!("model.layers.{i}.{name}"), axes), x);
+            x = layer(i, &|name, axes| b.param(format!("model.layers.{i}.{name}"), axes), x);
         }
         b.section(Section::Head);
         let x = x.rms_norm(b.param("model.norm.weight", &[self.hidden]), self.eps).sampled_rows();

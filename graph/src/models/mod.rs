@@ -1,8 +1,11 @@
 //! The architectures known: one file and one row of [`FAMILIES`] each.
 
 mod blocks;
+mod experts;
 mod llama;
+mod mixtral;
 mod qwen3;
+mod qwen3_moe;
 
 use crate::config::ConfigReader;
 use crate::error::{ConfigFault, GraphError};
@@ -23,7 +26,7 @@ pub struct Family {
 }
 
 /// Every family.
-pub const FAMILIES: &[Family] = &[llama::FAMILY, qwen3::FAMILY];
+pub const FAMILIES: &[Family] = &[llama::FAMILY, mixtral::FAMILY, qwen3::FAMILY, qwen3_moe::FAMILY];
 
 /// A model with what its configuration says about its use.
 #[derive(Clone, Debug)]

@@ -27,6 +27,10 @@ impl Call {
             Call::Attend { .. } => "attend",
             Call::ShortConv { .. } => "short_conv",
             Call::Scan { .. } => "scan",
+            Call::Route { .. } => "route",
+            Call::Experts { .. } => "experts",
+            Call::ExpertBias { .. } => "expert_bias",
+            Call::Combine { .. } => "combine",
             Call::Gated { .. } => "gated",
             Call::Unary { .. } => "unary",
             Call::Binary { .. } => "binary",
@@ -66,6 +70,20 @@ impl Call {
                 [q, k, v, dt].into_iter().chain(beta).for_each(|o| f(Read, o));
                 f(Write, y);
             }
+            Call::Route { x, y, .. } => {
+                f(Read, x);
+                f(Write, y);
+            }
+            Call::Experts { x, gates, parts, .. } => {
+                f(Read, x);
+                f(Read, gates);
+                parts.iter().for_each(|(_, y)| f(Write, y));
+            }
+            Call::ExpertBias { x, gates, y, .. } | Call::Combine { x, gates, y, .. } => {
+                f(Read, x);
+                f(Read, gates);
+                f(Write, y);
+            }
             Call::Gated { gate: a, up: b, y, .. } | Call::Binary { a, b, y, .. } => {
                 [a, b].into_iter().for_each(|o| f(Read, o));
                 f(Write, y);
@@ -83,6 +101,10 @@ impl Call {
             | Call::Norm { .. }
             | Call::AddNorm { .. }
             | Call::Rope { .. }
+            | Call::Route { .. }
+            | Call::Experts { .. }
+            | Call::ExpertBias { .. }
+            | Call::Combine { .. }
             | Call::Attend { .. }
             | Call::Gated { .. }
             | Call::Unary { .. }
@@ -103,6 +125,10 @@ impl Call {
             | Call::Norm { .. }
             | Call::AddNorm { .. }
             | Call::Rope { .. }
+            | Call::Route { .. }
+            | Call::Experts { .. }
+            | Call::ExpertBias { .. }
+            | Call::Combine { .. }
             | Call::Attend { .. }
             | Call::Gated { .. }
             | Call::Unary { .. }
@@ -116,6 +142,7 @@ impl Call {
     pub fn may_share(&self) -> bool {
         match self {
             Call::Bias { .. }
+            | Call::ExpertBias { .. }
             | Call::Rope { .. }
             | Call::Norm { .. }
             | Call::Unary { .. }
@@ -128,6 +155,9 @@ impl Call {
             | Call::ShortConv { .. }
             | Call::Scan { .. }
             | Call::Slice { .. }
+            | Call::Route { .. }
+            | Call::Experts { .. }
+            | Call::Combine { .. }
             | Call::SampledRows { .. } => false,
         }
     }

@@ -145,6 +145,10 @@ pub(crate) fn with_operands(op: &Op, to: &[ValueId]) -> Op {
             let beta = beta.map(|_| to[4]);
             Op::Scan { q: to[0], k: to[1], v: to[2], dt: to[3], beta, a_log, skip, how }
         }
+        Op::Route { bias, choices, routing, .. } => Op::Route { x: to[0], bias, choices, routing },
+        Op::Experts { w, .. } => Op::Experts { x: to[0], gates: to[1], w },
+        Op::ExpertBias { w, .. } => Op::ExpertBias { x: to[0], gates: to[1], w },
+        Op::Combine { w, .. } => Op::Combine { x: to[0], gates: to[1], w },
         Op::Unary(f, _) => Op::Unary(f, to[0]),
         Op::Binary(f, ..) => Op::Binary(f, to[0], to[1]),
         Op::SampledRows(_) => Op::SampledRows(to[0]),

@@ -6,6 +6,7 @@
 use crate::dtype::DType;
 use crate::op::{Attention, Binary, Norm, Recurrence, Unary};
 use crate::rope::Rope;
+use crate::routing::Routing;
 use serde::{Deserialize, Serialize};
 
 /// Where the bytes of an operand are.
@@ -54,6 +55,8 @@ pub enum WeightUse {
     Panels,
     /// A lookup table of `n` rows of `k` elements, as it lies in the checkpoint.
     Table,
+    /// The right sides of the contractions of this many experts, `n` outputs of `k` terms each, in panels of their own.
+    Experts(u32),
     /// A vector of `n` elements (`k` is 1), widened to f32: a norm's scale, a bias.
     Vector,
 }
@@ -86,6 +89,24 @@ pub struct WeightSpec {
     pub k: u32,
     /// Element type in memory; of a vector always f32.
     pub dtype: DType,
+}
+
+impl WeightSpec {
+    /// Rows of `k` elements that are read from the checkpoint: `n`, or `n` for each expert.
+    pub fn rows(&self) -> u64 {
+        match self.used {
+            WeightUse::Experts(experts) => u64::from(experts) * u64::from(self.n),
+            WeightUse::Panels | WeightUse::Table | WeightUse::Vector => self.n.into(),
+        }
+    }
+
+    /// The tensor that holds entry `number` of the first axis of those kept, and which of its dimensions are cut; `None` where one
+    /// tensor holds all entries.
+    pub fn entry(&self, number: u32) -> Option<(String, Option<Cut>)> {
+        let from = self.cut.filter(|cut| cut.dim == 0).map_or(0, |cut| cut.from);
+        let name = crate::model::entry_name(&self.name, from.saturating_add(number))?;
+        Some((name, self.cut.filter(|cut| cut.dim > 0).map(|cut| Cut { dim: cut.dim - 1, ..cut })))
+    }
 }
 
 /// One kernel call. `y` is written; the others are read. Operands of one call do not overlap unless it says so.
@@ -220,6 +241,58 @@ pub enum Call {
         value_dim: u32,
         /// How the state goes on.
         how: Recurrence,
+    },
+    /// The gates of the experts that each row's logits choose; zeros elsewhere.
+    Route {
+        /// Logits `[rows, experts]`, of all experts.
+        x: Operand,
+        /// Added to the scores for the choice: a vector with an element an expert.
+        bias: Option<WeightId>,
+        /// Experts that a row chooses.
+        choices: u32,
+        /// How they are chosen and weighed.
+        routing: Routing,
+        /// The first expert held here.
+        first: u32,
+        /// Gates `[rows, experts held here]`.
+        y: Operand,
+    },
+    /// For each part and each choice of a row, y = x · wᵀ by the weight of the choice's expert; zeros where a row has fewer choices.
+    Experts {
+        /// Activations `[rows, k]`, or `[rows, choices · k]`.
+        x: Operand,
+        /// Gates `[rows, experts held here]`.
+        gates: Operand,
+        /// Experts that a row chooses, at most.
+        choices: u32,
+        /// Weights ([`WeightUse::Experts`]) and their results `[rows, choices · n]`.
+        parts: Vec<(WeightId, Operand)>,
+    },
+    /// y = x plus, in each choice of a row, the run of w that belongs to its expert; `y` may be `x`.
+    ExpertBias {
+        /// Activations `[rows, choices · len]`.
+        x: Operand,
+        /// Gates `[rows, experts held here]`.
+        gates: Operand,
+        /// Experts that a row chooses, at most.
+        choices: u32,
+        /// Vector of `experts held here · len` elements.
+        w: WeightId,
+        /// Result, as `x`.
+        y: Operand,
+    },
+    /// y = Σ over the choices of a row, in the order of experts, of gate · (x · wᵀ by the weight of the choice's expert).
+    Combine {
+        /// Activations `[rows, choices · k]`.
+        x: Operand,
+        /// Gates `[rows, experts held here]`.
+        gates: Operand,
+        /// Experts that a row chooses, at most.
+        choices: u32,
+        /// Weight ([`WeightUse::Experts`]).
+        w: WeightId,
+        /// Result `[rows, n]`.
+        y: Operand,
     },
     /// y = f(gate) · up; `y` may be `gate` or `up`.
     Gated {

@@ -2,7 +2,7 @@
 //!
 //! What is left out is small beside it: norms, rotations and pointwise functions, and activations, which stay in caches.
 
-use super::call::{Call, Program, RowSet};
+use super::call::{Call, Program, RowSet, WeightSpec, WeightUse};
 use super::raw::{RawPlan, Role};
 use super::weights::weight_bytes;
 use crate::op::Recurrence;
@@ -82,7 +82,15 @@ fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost 
                 cost.flops += 2 * passes * all * elements;
                 cost.bytes += states(*state);
             }
+            Call::Experts { choices, parts, .. } => {
+                for (w, _) in parts {
+                    cost += of_experts(&program.weights[w.0 as usize], *choices, all);
+                }
+            }
+            Call::Combine { choices, w, .. } => cost += of_experts(&program.weights[w.0 as usize], *choices, all),
             Call::Gather { .. }
+            | Call::Route { .. }
+            | Call::ExpertBias { .. }
             | Call::Bias { .. }
             | Call::Norm { .. }
             | Call::AddNorm { .. }
@@ -97,12 +105,23 @@ fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost 
     cost
 }
 
+/// The cost of `rows` rows that choose `choices` experts each, all of them alike: the experts that at least one row is expected to
+/// choose are read, and of a row's choices those that are held here are computed.
+fn of_experts(spec: &WeightSpec, choices: u32, rows: u64) -> Cost {
+    let WeightUse::Experts(held) = spec.used else { return Cost::default() };
+    let of_all = f64::from(choices) / f64::from(spec.dims.first().copied().unwrap_or(1).max(choices).max(1));
+    let active = f64::from(held) * (1.0 - (1.0 - of_all).powf(rows as f64));
+    let one = weight_bytes(spec) as f64 / f64::from(held.max(1));
+    let pairs = rows as f64 * of_all * f64::from(held);
+    Cost { flops: (2.0 * pairs * f64::from(spec.n) * f64::from(spec.k)) as u64, bytes: (active * one) as u64 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::dtype::DType;
     use crate::op::Attention;
-    use crate::plan::{CacheSpec, Operand, Place, WeightId, WeightSpec, WeightUse};
+    use crate::plan::{CacheSpec, Operand, Place, WeightId};
 
     #[test]
     fn weights_count_once_a_step_and_rows_count_their_past() {

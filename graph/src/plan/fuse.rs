@@ -1,6 +1,6 @@
 //! Pass 3: ops that one kernel does together.
 //!
-//! - contractions of one operand in one section become one, which packs and reads the operand once;
+//! - contractions of one operand in one section become one, which packs and reads the operand once; those by experts as well;
 //! - `f(gate) · up` becomes one pointwise kernel;
 //! - a residual sum and the norm of it become one. The bits are those of the two apart, so that [`super::partition`] may
 //!   part them again where a pipeline is cut between them.
@@ -20,6 +20,15 @@ pub enum Fusion {
     Contract {
         /// Activations.
         x: ValueId,
+        /// Weights.
+        weights: Vec<ParamId>,
+    },
+    /// `x` by several weights of the experts that `gates` chose; a result each.
+    Experts {
+        /// Activations.
+        x: ValueId,
+        /// Which experts.
+        gates: ValueId,
         /// Weights.
         weights: Vec<ParamId>,
     },
@@ -55,6 +64,7 @@ impl Fusion {
         match *self {
             Fusion::Op(ref op) => op.operands(),
             Fusion::Contract { x, .. } | Fusion::Move(_, x) => vec![x],
+            Fusion::Experts { x, gates, .. } => vec![x, gates],
             Fusion::Gated { gate, up, .. } => vec![gate, up],
             Fusion::AddNorm { a, b, .. } => vec![a, b],
         }
@@ -133,6 +143,7 @@ impl Fuser<'_> {
         };
         match *op {
             Op::Contract { x, .. } => Some(self.contract(x, link.section)),
+            Op::Experts { x, gates, .. } => Some(self.experts(x, gates, link.section)),
             Op::Unary(..) if self.gate_of(number).is_some() => None,
             Op::Binary(Binary::Mul, a, b) => match (self.gate(a, number), self.gate(b, number)) {
                 (Some((f, gate)), _) => one(Fusion::Gated { gate, up: b, f }),
@@ -148,6 +159,9 @@ impl Fuser<'_> {
             | Op::Attend { .. }
             | Op::ShortConv { .. }
             | Op::Scan { .. }
+            | Op::Route { .. }
+            | Op::ExpertBias { .. }
+            | Op::Combine { .. }
             | Op::Unary(..)
             | Op::SampledRows(_) => one(Fusion::Op(with_operands(op, &op.operands()))),
         }
@@ -165,6 +179,23 @@ impl Fuser<'_> {
             }
         }
         FusedNode { work: Fusion::Contract { x, weights }, results, section }
+    }
+
+    /// All contractions of `x` in `section` by the experts of the same gates, at the place of the first.
+    fn experts(&mut self, x: ValueId, gates: ValueId, section: Section) -> FusedNode {
+        let (mut weights, mut results) = (vec![], vec![]);
+        for &reader in &self.readers[x.index()] {
+            let Some(link) = self.links.get(reader).filter(|l| l.section == section) else { continue };
+            match link.work {
+                Work::Op(Op::Experts { w, gates: other, .. }) if other == gates => {
+                    weights.push(w);
+                    results.push(ValueId(reader as u32));
+                    self.taken[reader] = true;
+                }
+                Work::Op(_) | Work::Move(..) => {}
+            }
+        }
+        FusedNode { work: Fusion::Experts { x, gates, weights }, results, section }
     }
 
     /// The product that a unary node disappears into.

@@ -275,6 +275,12 @@ impl<'a> Programmer<'a> {
                 let parts = ids.into_iter().zip(node.results.iter().map(|&v| self.at(v))).collect();
                 Call::Contract { x: self.at(*x), parts }
             }
+            Fusion::Experts { x, gates, weights } => {
+                let ids: Vec<_> = weights.iter().map(|&w| self.weights.experts(w)).collect();
+                let parts = ids.into_iter().zip(node.results.iter().map(|&v| self.at(v))).collect();
+                let choices = self.choices(node.results[0]);
+                Call::Experts { x: self.at(*x), gates: self.at(*gates), choices, parts }
+            }
             Fusion::Gated { gate, up, f } => Call::Gated { gate: self.at(*gate), up: self.at(*up), f: *f, y },
             Fusion::AddNorm { a, b, w, norm, .. } => {
                 let (a, b, w) = (self.at(*a), self.at(*b), self.weights.vector(*w));
@@ -343,10 +349,33 @@ impl<'a> Programmer<'a> {
                 let ([q, k, v, dt], beta) = ([q, k, v, dt].map(|x| self.at(x)), beta.map(|x| self.at(x)));
                 Call::Scan { q, k, v, dt, beta, a_log, skip, y, state, heads, group, key_dim, value_dim, how }
             }
+            Op::Route { x, bias, choices, ref routing } => {
+                let bias = bias.map(|bias| self.weights.vector(bias));
+                let choices = self.whole.model.length(choices).unwrap_or(1);
+                Call::Route { x: self.at(x), bias, choices, routing: *routing, first: 0, y }
+            }
+            Op::Experts { x, gates, w } => {
+                let parts = vec![(self.weights.experts(w), y)];
+                Call::Experts { x: self.at(x), gates: self.at(gates), choices: self.choices(result), parts }
+            }
+            Op::ExpertBias { x, gates, w } => {
+                let (choices, w) = (self.choices(x), self.weights.vector(w));
+                Call::ExpertBias { x: self.at(x), gates: self.at(gates), choices, w, y }
+            }
+            Op::Combine { x, gates, w } => {
+                let (choices, w) = (self.choices(x), self.weights.experts(w));
+                Call::Combine { x: self.at(x), gates: self.at(gates), choices, w, y }
+            }
             Op::Unary(f, x) => Call::Unary { x: self.at(x), f, y },
             Op::Binary(f, a, b) => Call::Binary { a: self.at(a), b: self.at(b), f, y },
             Op::SampledRows(x) => Call::SampledRows { x: self.at(x), y },
         })
+    }
+
+    /// Choices of a row of a value that has them as its second axis.
+    fn choices(&self, value: ValueId) -> u32 {
+        let axes = &self.whole.model.nodes()[self.whole.values[value.index()].0.index()].axes;
+        axes.get(1).map_or(1, |&a| self.whole.local(value, a))
     }
 
     /// Length of the last axis of a value on this rank.

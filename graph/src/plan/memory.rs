@@ -104,10 +104,13 @@ fn storages(segment: &Segment) -> BTreeMap<ValueId, ValueId> {
 /// The operand that a node changes in place: one of its own segment that nobody else reads.
 fn overwritten(node: &FusedNode, segment: &Segment) -> Option<ValueId> {
     let x = match node.work {
-        Fusion::Op(Op::Rope { x, .. } | Op::Bias { x, .. }) => Some(x),
-        Fusion::Op(_) | Fusion::Contract { .. } | Fusion::Gated { .. } | Fusion::AddNorm { .. } | Fusion::Move(..) => {
-            None
-        }
+        Fusion::Op(Op::Rope { x, .. } | Op::Bias { x, .. } | Op::ExpertBias { x, .. }) => Some(x),
+        Fusion::Op(_)
+        | Fusion::Contract { .. }
+        | Fusion::Experts { .. }
+        | Fusion::Gated { .. }
+        | Fusion::AddNorm { .. }
+        | Fusion::Move(..) => None,
     };
     let readers = |x: &ValueId| segment.nodes.iter().filter(|n| n.work.operands().contains(x)).count();
     x.filter(|x| readers(x) == 1 && !segment.outputs.contains(x))

@@ -127,7 +127,12 @@ fn part(node: FusedNode, stage: &impl Fn(Section) -> usize) -> Vec<FusedNode> {
                 FusedNode { work: norm, results: vec![y], section: normed },
             ]
         }
-        Fusion::AddNorm { .. } | Fusion::Op(_) | Fusion::Contract { .. } | Fusion::Gated { .. } | Fusion::Move(..) => {
+        Fusion::AddNorm { .. }
+        | Fusion::Op(_)
+        | Fusion::Contract { .. }
+        | Fusion::Experts { .. }
+        | Fusion::Gated { .. }
+        | Fusion::Move(..) => {
             vec![node]
         }
     }
@@ -148,6 +153,7 @@ fn cut_stage(stage: u32, nodes: Vec<FusedNode>) -> Vec<Piece> {
             Fusion::Move(..)
             | Fusion::Op(_)
             | Fusion::Contract { .. }
+            | Fusion::Experts { .. }
             | Fusion::Gated { .. }
             | Fusion::AddNorm { .. } => run.push(node),
         }

@@ -31,9 +31,10 @@ pub struct Rules {
 }
 
 impl Default for Rules {
-    /// Heads of attention and of scans, the inner axis of the MLP, and the vocabulary.
+    /// Heads of attention and of scans, the inner axes of dense, expert and shared MLPs, and the vocabulary.
     fn default() -> Self {
-        Self { tensor: ["kv_heads", "scan_heads", "ffn", "vocab"].map(String::from).to_vec() }
+        let tensor = ["kv_heads", "scan_heads", "ffn", "expert_ffn", "shared_ffn", "vocab"];
+        Self { tensor: tensor.map(String::from).to_vec() }
     }
 }
 
@@ -58,7 +59,8 @@ pub struct Sharded {
 /// Every cut axis that the number of ranks does not divide.
 pub fn shard(model: &Model, ranks: u32, rules: &Rules) -> Result<Sharded, Vec<PlanError>> {
     let named = |axis: &Axis| rules.tensor.contains(&model.axes()[axis.index()].name);
-    let all: Vec<Axis> = (1..model.axes().len() as u32).map(Axis).filter(|a| named(a)).collect();
+    let used = |axis: &Axis| model.params().iter().any(|p| p.axes.contains(axis));
+    let all: Vec<Axis> = (1..model.axes().len() as u32).map(Axis).filter(|a| named(a) && used(a)).collect();
     let cut: Vec<Axis> = if ranks > 1 { all.clone() } else { vec![] };
     let faults = indivisible(model, ranks, &cut);
     if !faults.is_empty() {
@@ -145,6 +147,23 @@ impl Sharded {
                 let held = cut.map_or(Layout::Whole, Layout::Split);
                 (op.operands().iter().map(ask).collect(), Dist::Held(held))
             }
+            Op::Route { .. } => keep(Layout::Whole, 1),
+            Op::Experts { x, w, .. } => match self.cut_axis(w) {
+                Some(a) if self.axes(x).contains(&a) => (vec![Layout::Split(a), Layout::Whole], Dist::Partial),
+                Some(a) => (vec![Layout::Whole; 2], Dist::Held(Layout::Split(a))),
+                None => keep(Layout::Whole, 2),
+            },
+            Op::ExpertBias { x, w, .. } => match self.cut_axis(w) {
+                Some(a) if self.axes(x).contains(&a) => {
+                    (vec![Layout::Split(a), Layout::Whole], Dist::Held(Layout::Split(a)))
+                }
+                Some(_) | None => keep(Layout::Whole, 2),
+            },
+            Op::Combine { x, w, .. } => match self.cut_axis(w) {
+                Some(a) if self.axes(x).contains(&a) => (vec![Layout::Split(a), Layout::Whole], Dist::Partial),
+                Some(a) => (vec![Layout::Whole; 2], Dist::Held(Layout::Split(a))),
+                None => keep(Layout::Whole, 2),
+            },
             Op::Unary(_, x) | Op::SampledRows(x) => keep(self.readable(x), 1),
             Op::Binary(_, a, b) => {
                 let (a, b) = (self.readable(a), self.readable(b));

@@ -34,6 +34,17 @@ impl<'a> Weights<'a> {
         (self.add(param, WeightUse::Table, 1), first)
     }
 
+    /// A weight as the right sides of its experts' contractions.
+    pub(super) fn experts(&mut self, param: ParamId) -> WeightId {
+        let id = self.add(param, WeightUse::Experts(1), self.outputs(param));
+        let spec = &mut self.specs[id.0 as usize];
+        if let WeightUse::Experts(1) = spec.used {
+            let experts = spec.cut.filter(|cut| cut.dim == 0).map_or(spec.dims[0], |cut| cut.len);
+            (spec.used, spec.n) = (WeightUse::Experts(experts), spec.n / experts);
+        }
+        id
+    }
+
     /// A weight as a vector.
     pub(super) fn vector(&mut self, param: ParamId) -> WeightId {
         let all = self.whole.model.param(param).axes.len();
@@ -46,11 +57,15 @@ impl<'a> Weights<'a> {
     fn outputs(&self, param: ParamId) -> usize {
         let nodes = self.whole.model.nodes();
         let summed = nodes.iter().find_map(|n| match n.op {
-            Op::Contract { x, w } if w == param => {
+            Op::Contract { x, w } | Op::Experts { x, w, .. } | Op::Combine { x, w, .. } if w == param => {
                 let x = &nodes[x.index()].axes;
                 Some(self.whole.model.param(param).axes.iter().filter(|a| x.contains(a)).count())
             }
             Op::Contract { .. }
+            | Op::Experts { .. }
+            | Op::Combine { .. }
+            | Op::ExpertBias { .. }
+            | Op::Route { .. }
             | Op::Tokens
             | Op::Gather { .. }
             | Op::Bias { .. }
@@ -137,11 +152,12 @@ fn on_devices(plan: &RawPlan) -> impl Iterator<Item = (DeviceId, &WeightSpec)> {
     })
 }
 
-/// Bytes of a weight in memory: panels have 16 outputs.
+/// Bytes of a weight in memory: panels have 16 outputs, and belong to one expert.
 pub(super) fn weight_bytes(spec: &WeightSpec) -> u64 {
     let rows = match spec.used {
-        WeightUse::Panels => spec.n.next_multiple_of(16),
-        WeightUse::Table | WeightUse::Vector => spec.n,
+        WeightUse::Panels => u64::from(spec.n.next_multiple_of(16)),
+        WeightUse::Experts(experts) => u64::from(experts) * u64::from(spec.n.next_multiple_of(16)),
+        WeightUse::Table | WeightUse::Vector => u64::from(spec.n),
     };
-    u64::from(rows) * u64::from(spec.k) * spec.dtype.bytes() as u64
+    rows * u64::from(spec.k) * spec.dtype.bytes() as u64
 }

@@ -18,9 +18,10 @@ fn operands(call: &Call) -> (Vec<Operand>, Vec<Operand>) {
     (reads, writes)
 }
 
-/// Weights of a call, with the elements that one output row (n) and one operand row (k) must have; 0 is not checked.
+/// Weights of a call, with the uses it may have (of however many experts), and the elements that one output row (n) and one operand row
+/// (k) must have; 0 is not checked.
 fn weights(call: &Call) -> Vec<(WeightId, &'static [WeightUse], u32, u32)> {
-    use WeightUse::{Panels, Table, Vector};
+    use WeightUse::{Experts, Panels, Table, Vector};
     match call {
         Call::Gather { table, y, .. } => vec![(*table, &[Table, Panels], 0, y.width)],
         Call::Contract { x, parts } => parts.iter().map(|(w, y)| (*w, &[Panels][..], y.width, x.width)).collect(),
@@ -33,6 +34,12 @@ fn weights(call: &Call) -> Vec<(WeightId, &'static [WeightUse], u32, u32)> {
         Call::Attend { sinks, kv_heads, group, .. } => {
             sinks.iter().map(|w| (*w, &[Vector][..], kv_heads.saturating_mul(*group), 1)).collect()
         }
+        Call::Route { x, bias, .. } => bias.iter().map(|bias| (*bias, &[Vector][..], x.width, 1)).collect(),
+        Call::Experts { choices, parts, .. } => {
+            parts.iter().map(|(w, y)| (*w, &[Experts(0)][..], y.width / (*choices).max(1), 0)).collect()
+        }
+        Call::ExpertBias { w, .. } => vec![(*w, &[Vector], 0, 1)],
+        Call::Combine { x, choices, w, y, .. } => vec![(*w, &[Experts(0)], y.width, x.width / (*choices).max(1))],
         Call::Rope { .. }
         | Call::Gated { .. }
         | Call::Unary { .. }
@@ -126,7 +133,11 @@ impl At<'_> {
                 continue;
             };
             let spec = weight.spec();
-            if !uses.contains(&spec.used) {
+            let used = match spec.used {
+                WeightUse::Experts(_) => WeightUse::Experts(0),
+                used @ (WeightUse::Panels | WeightUse::Table | WeightUse::Vector) => used,
+            };
+            if !uses.contains(&used) {
                 faults.push(KernelError::WrongUse { call, op, name: spec.name.clone() });
             }
             if let Err(missing) = catalogue::supports(self.call, spec.dtype) {
@@ -135,7 +146,7 @@ impl At<'_> {
             if n != 0 && spec.n != n {
                 faults.push(self.shape("outputs of the weight", n.into(), spec.n.into()));
             }
-            if spec.k != k {
+            if k != 0 && spec.k != k {
                 faults.push(self.shape("terms of the weight", k.into(), spec.k.into()));
             }
         }
@@ -198,6 +209,10 @@ impl At<'_> {
             Call::Contract { x, .. } | Call::Bias { x, .. } | Call::Norm { x, .. } | Call::Unary { x, .. } => {
                 x.width == 0
             }
+            Call::Route { y, .. } => y.width == 0,
+            Call::Experts { x, gates, choices, .. }
+            | Call::ExpertBias { x, gates, choices, .. }
+            | Call::Combine { x, gates, choices, .. } => x.width == 0 || gates.width == 0 || *choices == 0,
             Call::AddNorm { y, .. }
             | Call::Gated { y, .. }
             | Call::Binary { y, .. }
@@ -259,6 +274,36 @@ impl At<'_> {
                 same("width of the time steps", values, dt.width);
                 let rates = if *how == Recurrence::Delta { values } else { 0 };
                 same("width of the rates", rates, beta.map_or(0, |beta| beta.width));
+            }
+            Call::Route { x, choices, routing, first, y, .. } => {
+                same("experts held beyond all of them", 0, first.saturating_add(y.width).saturating_sub(x.width));
+                same("constants of the routing out of range", 0, routing.fault(x.width, *choices).iter().len() as u32);
+            }
+            Call::Experts { x, gates, choices, parts } => {
+                for (w, y) in parts {
+                    let spec = self.weights.get(w.0 as usize).map(|weight| weight.spec());
+                    let (k, held) =
+                        (spec.map_or(0, |s| s.k), spec.map_or(1, |s| (s.rows() / u64::from(s.n.max(1))) as u32));
+                    let parted = k.saturating_mul(*choices);
+                    same("width of the activations", if x.width == parted { parted } else { k }, x.width);
+                    same("experts of the weight", gates.width, held);
+                    same("elements beyond whole choices", 0, y.width % (*choices).max(1));
+                }
+            }
+            Call::ExpertBias { x, gates, choices, w, y } => {
+                same("width of the result", x.width, y.width);
+                let len = x.width / (*choices).max(1);
+                same("elements beyond whole choices", 0, x.width % (*choices).max(1));
+                same("elements of the weight", gates.width.saturating_mul(len), self.outputs(*w));
+            }
+            Call::Combine { x, gates, choices, w, .. } => {
+                let spec = self.weights.get(w.0 as usize).map(|weight| weight.spec());
+                same(
+                    "experts of the weight",
+                    gates.width,
+                    spec.map_or(1, |s| (s.rows() / u64::from(s.n.max(1))) as u32),
+                );
+                same("elements beyond whole choices", 0, x.width % (*choices).max(1));
             }
             Call::Gated { gate: a, up: b, y, .. } | Call::Binary { a, b, y, .. } => {
                 same("width of the second operand", a.width, b.width);

@@ -14,8 +14,10 @@ use crate::isa::Isa;
 use crate::memory::Memory;
 use crate::ops::attend::{Heads, Operands};
 use crate::ops::contract::{Part, Parts};
+use crate::ops::experts::Shape;
 use crate::ops::norm::{Scale, Sum};
 use crate::ops::rope::Angles;
+use crate::ops::route::Router;
 use crate::ops::{self, Workers};
 use crate::slab::Slab;
 use crate::states::States;
@@ -54,6 +56,7 @@ pub struct Executor {
     contract_room: ops::contract::Room,
     attend_room: ops::attend::Room,
     scan_room: ops::scan::Room,
+    experts_room: ops::experts::Room,
     /// The rotations of the program, each once.
     angles: Vec<Angles>,
 }
@@ -132,6 +135,7 @@ impl Executor {
         let states = program.states.iter().map(|spec| States::new(*spec, limits.slots as usize)).collect();
         let (mut k_max, mut group_max, mut dim_max, mut angles) = (0, 1, 1, Vec::<Angles>::new());
         let (mut key_max, mut value_max) = (0, 0);
+        let (mut choices_max, mut experts_max) = (0, 0);
         for call in &program.calls {
             match call {
                 Call::Contract { x, .. } => k_max = k_max.max(x.width as usize),
@@ -144,8 +148,15 @@ impl Executor {
                 Call::Scan { key_dim, value_dim, .. } => {
                     (key_max, value_max) = (key_max.max(*key_dim as usize), value_max.max(*value_dim as usize));
                 }
+                Call::Experts { x, gates, choices, .. } | Call::Combine { x, gates, choices, .. } => {
+                    k_max = k_max.max(x.width as usize);
+                    (choices_max, experts_max) =
+                        (choices_max.max(*choices as usize), experts_max.max(gates.width as usize));
+                }
                 Call::ShortConv { .. }
                 | Call::Rope { .. }
+                | Call::Route { .. }
+                | Call::ExpertBias { .. }
                 | Call::Gather { .. }
                 | Call::Bias { .. }
                 | Call::Norm { .. }
@@ -162,6 +173,7 @@ impl Executor {
             contract_room: ops::contract::Room::new(rows, k_max, team.threads()),
             attend_room: ops::attend::Room::new(rows, group_max, dim_max, team.threads()),
             scan_room: ops::scan::Room::new(key_max, value_max, team.threads()),
+            experts_room: ops::experts::Room::new(rows, choices_max, experts_max),
             scratch: Memory::zeroed(program.scratch_bytes as usize),
             program,
             weights,
@@ -234,6 +246,7 @@ impl Executor {
             scan_room: &mut self.scan_room,
             contract_room: &mut self.contract_room,
             attend_room: &mut self.attend_room,
+            experts_room: &mut self.experts_room,
             angles: &self.angles,
         };
         for (number, call) in self.program.calls.iter().enumerate() {
@@ -242,6 +255,10 @@ impl Executor {
         }
         Ok(())
     }
+}
+
+fn shape(gates: &Operand, choices: u32, parts: u32) -> Shape {
+    Shape { experts: gates.width as usize, choices: choices as usize, parts: parts as usize }
 }
 
 /// One step on its way through the calls.
@@ -255,6 +272,7 @@ struct Run<'a> {
     scan_room: &'a mut ops::scan::Room,
     contract_room: &'a mut ops::contract::Room,
     attend_room: &'a mut ops::attend::Room,
+    experts_room: &'a mut ops::experts::Room,
     angles: &'a [Angles],
 }
 
@@ -323,6 +341,38 @@ impl Run<'_> {
                 let states = &mut self.states[*state as usize];
                 // SAFETY: as above; admit::states held the step's states against their slots.
                 unsafe { ops::scan::run(workers, step, (heads, *how), operands, states, self.scan_room) }
+            }
+            Call::Route { x, bias, choices, routing, first, y } => {
+                let router = Router {
+                    routing,
+                    choices: *choices as usize,
+                    bias: bias.as_ref().map(|bias| weight(bias).vector()),
+                    experts: x.width as usize,
+                    first: *first as usize,
+                    held: y.width as usize,
+                };
+                // SAFETY: as above.
+                unsafe { ops::route::run(workers, router, bases.read(x), bases.slab(y)) }
+            }
+            Call::Experts { x, gates, choices, parts } => {
+                let at = |i: usize| Part { weight: weight(&parts[i].0), y: bases.slab(&parts[i].1) };
+                let k = parts.first().map_or(x.width, |(w, _)| weight(w).spec().k);
+                let shape = shape(gates, *choices, x.width / k);
+                let parts = Parts { count: parts.len(), at: &at };
+                let rooms = (&mut *self.experts_room, &mut *self.contract_room);
+                // SAFETY: as above.
+                unsafe { ops::experts::contract(workers, (bases.read(x), bases.read(gates)), shape, parts, rooms) }
+            }
+            Call::ExpertBias { x, gates, choices, w, y } => {
+                let (shape, w) = (shape(gates, *choices, *choices), weight(w).vector());
+                // SAFETY: as above.
+                unsafe { ops::experts::bias(workers, (bases.slab(x), bases.read(gates)), shape, w, bases.slab(y)) }
+            }
+            Call::Combine { x, gates, choices, w, y } => {
+                let (shape, part) = (shape(gates, *choices, *choices), Part { weight: weight(w), y: bases.slab(y) });
+                let rooms = (&mut *self.experts_room, &mut *self.contract_room);
+                // SAFETY: as above.
+                unsafe { ops::experts::combine(workers, (bases.read(x), bases.read(gates)), shape, part, rooms) }
             }
             Call::Gated { gate, up, f, y } => {
                 // SAFETY: as above.

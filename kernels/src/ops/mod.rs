@@ -5,12 +5,14 @@ pub(crate) mod bias;
 pub(crate) mod binary;
 pub mod concat;
 pub(crate) mod contract;
+pub(crate) mod experts;
 pub(crate) mod gated;
 pub(crate) mod gather;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
 pub mod reduce;
 pub(crate) mod rope;
+pub(crate) mod route;
 pub(crate) mod sampled_rows;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -1,7 +1,7 @@
 //! Weights as kernels read them: packed once, at load.
 //!
 //! Layouts. A table lies row by row. A vector is f32. Panels are as in [`crate::panel`]: outputs in groups of 16, each group one
-//! contiguous run over all of K; outputs past `n` and a last odd term are zeros, which no kernel multiplies with anything it keeps.
+//! contiguous run over all of K, the panels of each expert on their own; outputs past `n` and a last odd term are zeros, which no kernel multiplies with anything it keeps.
 
 mod pack;
 #[cfg(test)]
@@ -40,12 +40,15 @@ impl Weight {
         let bytes = match spec.used {
             WeightUse::Vector => n * 4,
             WeightUse::Table => n * k * spec.dtype.bytes(),
-            WeightUse::Panels => n.div_ceil(LANES) * LANES * k.next_multiple_of(2) * spec.dtype.bytes(),
+            WeightUse::Panels | WeightUse::Experts(_) => {
+                let experts = (spec.rows() as usize).checked_div(n).unwrap_or(0);
+                experts * n.div_ceil(LANES) * LANES * k.next_multiple_of(2) * spec.dtype.bytes()
+            }
         };
         let mut memory = Memory::zeroed(bytes);
         match spec.used {
             WeightUse::Vector | WeightUse::Table => pack::rows(spec, source, team, memory.as_bytes_mut()),
-            WeightUse::Panels => match spec.dtype {
+            WeightUse::Panels | WeightUse::Experts(_) => match spec.dtype {
                 DType::F32 => pack::panels::<F32>(spec, source, team, memory.as_bytes_mut()),
                 DType::Bf16 => pack::panels::<Bf16>(spec, source, team, memory.as_bytes_mut()),
                 DType::F16 => pack::panels::<F16>(spec, source, team, memory.as_bytes_mut()),
@@ -71,7 +74,7 @@ impl Weight {
         &self.memory.as_f32()[..self.spec.n as usize]
     }
 
-    /// How many panels there are.
+    /// How many panels there are, of each expert.
     pub(crate) fn panels(&self) -> usize {
         (self.spec.n as usize).div_ceil(LANES)
     }
@@ -79,10 +82,17 @@ impl Weight {
     /// Lines of all panels, one panel after the other.
     pub(crate) fn lines<F: Format>(&self) -> &[F::Line] {
         assert!(
-            self.spec.used == WeightUse::Panels && self.spec.dtype == F::DTYPE,
+            matches!(self.spec.used, WeightUse::Panels | WeightUse::Experts(_)) && self.spec.dtype == F::DTYPE,
             "lines are read as they were packed"
         );
         bytemuck::cast_slice(self.memory.as_bytes())
+    }
+
+    /// Lines of the panels of one expert, one panel after the other.
+    #[inline(always)]
+    pub(crate) fn expert_lines<F: Format>(&self, expert: usize) -> &[F::Line] {
+        let each = self.panels() * (self.spec.k as usize).div_ceil(2);
+        &self.lines::<F>()[expert * each..][..each]
     }
 
     /// Copies one row, widened: an entry of a table, or the terms of one output.
@@ -96,6 +106,7 @@ impl Weight {
             (WeightUse::Panels, DType::F32) => self.copy_output::<F32>(row, into),
             (WeightUse::Panels, DType::Bf16) => self.copy_output::<Bf16>(row, into),
             (WeightUse::Panels, DType::F16) => self.copy_output::<F16>(row, into),
+            (WeightUse::Experts(_), _) => unreachable!("nobody looks up a row of an expert"),
             (WeightUse::Panels, DType::U32) => unreachable!("check refuses u32 weights"),
         }
     }

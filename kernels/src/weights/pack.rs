@@ -44,17 +44,19 @@ pub(super) fn rows(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into:
     });
 }
 
-/// Panels of 16 outputs.
+/// Panels of 16 outputs, each of one expert.
 pub(super) fn panels<F: Format>(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into: &mut [u8]) {
     let (n, k, from) = (spec.n as usize, spec.k as usize, source.dtype());
     let pairs = k.div_ceil(2);
+    let each = n.div_ceil(LANES);
     cut(team, into, pairs * size_of::<F::Line>(), &|first, piece| {
         let mut row = vec![0; k * from.bytes()];
         let mut wide = vec![0.0; k];
         let lines: &mut [F::Line] = bytemuck::cast_slice_mut(piece);
         for (index, panel) in lines.chunks_exact_mut(pairs).enumerate() {
-            for lane in 0..LANES.min(n - (first + index) * LANES) {
-                source.copy_row((first + index) * LANES + lane, &mut row);
+            let (expert, output) = ((first + index) / each, (first + index) % each * LANES);
+            for lane in 0..LANES.min(n - output) {
+                source.copy_row(expert * n + output + lane, &mut row);
                 widen(from, &row, &mut wide);
                 for (line, pair) in panel.iter_mut().zip(wide.chunks(2)) {
                     for (which, value) in pair.iter().enumerate() {

@@ -30,7 +30,7 @@ pub(super) fn run<S: Simd, F: Format>(s: S, strip: Strip<'_>) {
     let (pairs, line) = (k.div_ceil(2), size_of::<F::Line>());
     // A chunk of f32 is its own widened form; it is half as long, to take no more of the first-level cache.
     let chunk_lines = if line > 64 { CHUNK_LINES / 2 } else { CHUNK_LINES };
-    let all = task.part.weight.lines::<F>();
+    let all = task.lines::<F>();
     let (sums, _) = sums.as_chunks_mut::<LANES>();
     for group in (0..task.blocks.count).step_by(GROUP_BLOCKS) {
         let blocks = group..(group + GROUP_BLOCKS).min(task.blocks.count);

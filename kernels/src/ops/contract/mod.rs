@@ -8,7 +8,7 @@
 //! Source: the register blocks of Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053), along rows and outputs only.
 
 mod blocked;
-mod pack;
+pub(in crate::ops) mod pack;
 #[cfg(test)]
 mod reference;
 mod streamed;
@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Row blocks of a group, whose x stays in the second-level cache while panels pass by.
 const GROUP_BLOCKS: usize = 32;
 /// Panels a thread takes at a time, at most.
-const STRIP_MAX: usize = 8;
+pub(in crate::ops) const STRIP_MAX: usize = 8;
 /// Lines of a chunk of K: with the chunk that is prefetched meanwhile, and x, it stays in a first-level cache of 32 KiB.
 const CHUNK_LINES: usize = 128;
 
@@ -39,6 +39,24 @@ pub(crate) struct Part<'a> {
     pub(crate) weight: &'a Weight,
     /// `[rows, n]`.
     pub(crate) y: Slab<'a>,
+}
+
+/// Where the sums of a task's rows go.
+#[derive(Clone, Copy)]
+pub(in crate::ops) enum Target<'a> {
+    /// Row by row.
+    Rows,
+    /// To these rows of the result.
+    Scattered(&'a [u32]),
+    /// Multiplied by a factor each, and added to the row of the result whose number times `of` is not above the one given.
+    Added {
+        /// Numbers of the rows, in parts.
+        at: &'a [u32],
+        /// A factor each.
+        by: &'a [f32],
+        /// Parts of a row of the result.
+        of: u32,
+    },
 }
 
 /// The parts of a contraction, by number: a call keeps them in its own form, and nothing is allocated to hand them over.
@@ -52,13 +70,13 @@ pub(crate) struct Parts<'a> {
 
 /// Memory that contractions work in, made once for the largest of them.
 pub(crate) struct Room {
-    packed: Memory,
-    threads: Memory,
-    thread_len: usize,
+    pub(in crate::ops) packed: Memory,
+    pub(in crate::ops) threads: Memory,
+    pub(in crate::ops) thread_len: usize,
 }
 
 /// f32 of a widened chunk, and of the sums of a strip by a row group.
-const WIDE_LEN: usize = CHUNK_LINES * 2 * LANES;
+pub(in crate::ops) const WIDE_LEN: usize = CHUNK_LINES * 2 * LANES;
 const SUMS_LEN: usize = STRIP_MAX * GROUP_BLOCKS * BLOCK_ROWS * LANES;
 
 impl Room {
@@ -75,18 +93,21 @@ impl Room {
 
 /// A part with the rows it is multiplied by, packed in blocks.
 #[derive(Clone, Copy)]
-struct Task<'a> {
-    x: &'a [f32],
-    blocks: Blocks,
-    part: Part<'a>,
+pub(in crate::ops) struct Task<'a> {
+    pub(in crate::ops) x: &'a [f32],
+    pub(in crate::ops) blocks: Blocks,
+    pub(in crate::ops) part: Part<'a>,
+    /// Which of the experts of the weight; 0 where there are none.
+    pub(in crate::ops) expert: usize,
+    pub(in crate::ops) target: Target<'a>,
 }
 
 /// What a thread computes at a time: some panels of one task.
-struct Strip<'a> {
-    task: Task<'a>,
-    panels: Range<usize>,
-    wide: &'a mut [f32],
-    sums: &'a mut [f32],
+pub(in crate::ops) struct Strip<'a> {
+    pub(in crate::ops) task: Task<'a>,
+    pub(in crate::ops) panels: Range<usize>,
+    pub(in crate::ops) wide: &'a mut [f32],
+    pub(in crate::ops) sums: &'a mut [f32],
 }
 
 impl Kernel for Strip<'_> {
@@ -118,6 +139,12 @@ impl Task<'_> {
     #[inline(always)]
     unsafe fn finish(&self, row: usize, panel: usize, sums: &[f32; LANES]) {
         let n = self.part.weight.spec().n as usize;
+        let row = match self.target {
+            Target::Rows => row,
+            Target::Scattered(at) => at[row] as usize,
+            // SAFETY: the caller's promise.
+            Target::Added { at, by, of } => return unsafe { self.add((at[row] / of) as usize, panel, by[row], sums) },
+        };
         let (from, count) = (row * n + panel * LANES, n - panel * LANES);
         // SAFETY: the panel's columns are this thread's alone, by the caller's promise.
         let y = unsafe { self.part.y.write(from, count.min(LANES)) };
@@ -125,6 +152,27 @@ impl Task<'_> {
             Some(whole) => *whole = *sums,
             None => y.copy_from_slice(&sums[..count]),
         }
+    }
+}
+
+impl<'a> Task<'a> {
+    /// Lines of all panels of the weight, or of the expert's.
+    #[inline(always)]
+    fn lines<F: Format>(&self) -> &'a [F::Line] {
+        self.part.weight.expert_lines::<F>(self.expert)
+    }
+
+    /// Adds the sums of one panel, multiplied by `by`, to a row of the result.
+    ///
+    /// # Safety
+    /// This thread alone computes the panel.
+    #[inline(always)]
+    unsafe fn add(&self, row: usize, panel: usize, by: f32, sums: &[f32; LANES]) {
+        let n = self.part.weight.spec().n as usize;
+        let count = (n - panel * LANES).min(LANES);
+        // SAFETY: the panel's columns are this thread's alone, by the caller's promise.
+        let y = unsafe { self.part.y.write(row * n + panel * LANES, count) };
+        y.iter_mut().zip(sums).for_each(|(y, sum)| *y += by * sum);
     }
 }
 
@@ -160,7 +208,7 @@ pub(crate) unsafe fn run(workers: Workers<'_>, x: &[f32], rows: usize, parts: Pa
                 if !range.is_empty() {
                     assert_eq!(part.weight.spec().k as usize, k, "a weight has the terms of its operand");
                     let panels = range.start - first..range.end - first;
-                    let task = Task { x, blocks, part };
+                    let task = Task { x, blocks, part, expert: 0, target: Target::Rows };
                     workers.isa.run(Strip { task, panels, wide: &mut *wide, sums: &mut *sums });
                 }
                 first += count;

@@ -41,7 +41,7 @@ fn rows<S: Simd, F: Format, const R: usize, const P: usize>(s: S, strip: &Strip<
 #[inline(always)]
 fn panels<S: Simd, F: Format, const R: usize, const P: usize>(s: S, strip: &Strip<'_>, panels: [usize; P]) {
     let pairs = (strip.task.part.weight.spec().k as usize).div_ceil(2);
-    let all = strip.task.part.weight.lines::<F>();
+    let all = strip.task.lines::<F>();
     let lines = panels.map(|panel| &all[panel * pairs..][..pairs]);
     let distance = if P == 2 { AHEAD_OF_TWO } else { AHEAD_OF_ONE };
     let ahead = Ahead::lines::<F>(lines.map(|lines| lines.as_ptr().wrapping_byte_add(distance)));

@@ -33,6 +33,11 @@ impl Checkpoint {
                         put(name, hash);
                     }
                 }
+                for name in more_templates(&self.0.dir) {
+                    if let Some(hash) = file_hash(&self.0.dir.join(&name)) {
+                        put(&name, hash);
+                    }
+                }
             }
         }
         let mut weights = blake3::Hasher::new();
@@ -42,6 +47,17 @@ impl Checkpoint {
         put("weights", weights.finalize());
         found
     }
+}
+
+/// Chat templates beside the default one, in order.
+fn more_templates(dir: &Path) -> Vec<String> {
+    const FOLDER: &str = "additional_chat_templates";
+    let entries = std::fs::read_dir(dir.join(FOLDER)).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> =
+        names.filter(|name| name.ends_with(".jinja")).map(|name| format!("{FOLDER}/{name}")).collect();
+    names.sort_unstable();
+    names
 }
 
 fn json_hash(map: &Map<String, Value>) -> blake3::Hash {

@@ -174,8 +174,16 @@ impl Checkpoint {
         let file = self.0.dir.join("tokenizer.json");
         Ok(match self.0.tokenizer {
             Some(bytes) => Some(crate::text::Tokenizer::from_bytes(&file, bytes)?),
-            None => crate::text::Tokenizer::from_file(&file)?,
+            None => crate::text::Tokenizer::from_folder(&self.0.dir)?,
         })
+    }
+
+    /// Whether the folder has chat templates, so that lines of a job may have `messages`.
+    pub fn has_chat_templates(&self) -> Result<bool, Error> {
+        match self.0.tokenizer {
+            Some(_) => Ok(false),
+            None => Ok(crate::text::Tokenizer::has_chat_templates(&self.0.dir)?),
+        }
     }
 
     /// The tensors' names, in order.

@@ -1,6 +1,8 @@
 //! Text as its tokens arrive: what has been given out never changes, and never ends in half a character.
 
-use super::tokenizer::{Tokenizer, TokenizerError};
+use super::clean::Cleaner;
+use super::error::TokenizerError;
+use super::tokenizer::{IdPart, Tokenizer};
 
 /// The longest tail that can still become one character.
 const PARTIAL_MAX: usize = 3;
@@ -15,46 +17,66 @@ pub struct TextStream {
     window: Vec<u32>,
     /// How many ids of the window have been given out.
     given: usize,
+    /// Takes spaces out, where the tokenizer does.
+    cleaner: Option<Cleaner>,
 }
 
 impl TextStream {
     /// A stream at its start.
     pub fn new(tokenizer: &Tokenizer) -> Self {
-        Self { tokenizer: tokenizer.clone(), partial: Vec::with_capacity(64), window: Vec::new(), given: 0 }
+        let cleaner = tokenizer.cleans_up().then(Cleaner::default);
+        Self { tokenizer: tokenizer.clone(), partial: Vec::with_capacity(64), window: Vec::new(), given: 0, cleaner }
     }
 
     /// The text that `id` completes; often empty.
     pub fn push(&mut self, id: u32) -> Result<String, TokenizerError> {
-        match self.tokenizer.piece(id) {
-            Some(bytes) => {
-                self.partial.extend_from_slice(&bytes);
-                let whole = self.partial.len() - unfinished(&self.partial);
-                let text = String::from_utf8_lossy(&self.partial[..whole]).into_owned();
-                self.partial.drain(..whole);
-                Ok(text)
-            }
-            None => {
-                self.window.push(id);
-                self.advance(false)
-            }
-        }
+        let text = self.completed(id)?;
+        Ok(match &mut self.cleaner {
+            Some(cleaner) => cleaner.push(&text),
+            None => text,
+        })
     }
 
     /// What was held back: the half character at the end becomes U+FFFD, as in the full decode.
     pub fn finish(mut self) -> Result<String, TokenizerError> {
         let mut text = String::from_utf8_lossy(&self.partial).into_owned();
         if self.given < self.window.len() {
-            text.push_str(&self.advance(true)?);
+            text.push_str(&self.advance()?);
         }
-        Ok(text)
+        Ok(match self.cleaner.take() {
+            Some(cleaner) => cleaner.finish(&text),
+            None => text,
+        })
+    }
+
+    fn completed(&mut self, id: u32) -> Result<String, TokenizerError> {
+        if let Some(bytes) = self.tokenizer.piece(id) {
+            self.partial.extend_from_slice(&bytes);
+            let whole = self.partial.len() - unfinished(&self.partial);
+            let text = String::from_utf8_lossy(&self.partial[..whole]).into_owned();
+            self.partial.drain(..whole);
+            return Ok(text);
+        }
+        match self.tokenizer.part(id) {
+            IdPart::Nothing => Ok(String::new()),
+            // A run of bytes is text only if all of it is, which the token behind it tells.
+            IdPart::Byte => {
+                self.window.push(id);
+                Ok(String::new())
+            }
+            IdPart::Text => {
+                self.window.push(id);
+                self.advance()
+            }
+        }
     }
 
     /// Decodes the window with and without its new ids: a decoder may look at the token before, so the difference is the
     /// new text.
-    fn advance(&mut self, last: bool) -> Result<String, TokenizerError> {
-        let before = self.tokenizer.decode(&self.window[..self.given])?;
-        let now = self.tokenizer.decode(&self.window)?;
-        if !last && (now.ends_with('\u{fffd}') || now.len() <= before.len()) {
+    fn advance(&mut self) -> Result<String, TokenizerError> {
+        let before = self.tokenizer.decode_as_it_is(&self.window[..self.given])?;
+        let now = self.tokenizer.decode_as_it_is(&self.window)?;
+        if now.len() <= before.len() {
             return Ok(String::new());
         }
         let text = now.strip_prefix(before.as_str()).unwrap_or_default().to_string();

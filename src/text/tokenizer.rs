@@ -2,130 +2,24 @@
 //!
 //! Three numbers are kept apart: ids the tokenizer knows, rows of the embedding, and width of the logits.
 
-use crate::error::{ExitCode, Shown, read_exit_code};
-use serde::Deserialize;
+use super::added::Barred;
+use super::chat::{ChatError, ChatTemplates, Conversation, Rendering, Tokens};
+use super::clean::cleaned;
+use super::error::TokenizerError;
+use super::folder::{self, Settings};
+use super::outline::{Added, Outline, agrees, unique};
+use super::regexes::Regexes;
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokenizers::{DecoderWrapper, Model};
+use tokenizers::{DecoderWrapper, Encoding, Model, ModelWrapper};
 
 /// Bytes of a `tokenizer.json` that are read. The largest on the hub are near 35 MiB.
 pub const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
 
-/// Why a tokenizer, or a text, is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenizerError {
-    /// The file could not be read.
-    #[error("{}: cannot be read: {source}", .file.display())]
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Over [`TOKENIZER_BYTES_MAX`].
-    #[error("{}: {bytes} bytes, over the limit of {TOKENIZER_BYTES_MAX}", .file.display())]
-    TooLarge {
-        /// The file.
-        file: PathBuf,
-        /// Its length.
-        bytes: u64,
-    },
-    /// Not a tokenizer.
-    #[error("{}: not a tokenizer: {why}; fetch the file again", .file.display())]
-    Corrupt {
-        /// The file.
-        file: PathBuf,
-        /// What the parser says.
-        why: String,
-    },
-    /// An id stands for two texts.
-    #[error("{}: added_tokens: id {id} is both {first} and {second}", .file.display())]
-    IdCollides {
-        /// The file.
-        file: PathBuf,
-        /// The id.
-        id: u32,
-        /// One text.
-        first: Shown,
-        /// The other.
-        second: Shown,
-    },
-    /// A text has two ids.
-    #[error("{}: added_tokens: {content} has id {first} and id {second}", .file.display())]
-    ContentCollides {
-        /// The file.
-        file: PathBuf,
-        /// The text.
-        content: Shown,
-        /// One id.
-        first: u32,
-        /// The other.
-        second: u32,
-    },
-    /// An added token whose id does not follow on: libraries give it another in silence.
-    #[error(
-        "{}: added_tokens: {content} has id {id}, which leaves a hole: it would be read as id {read_as}; number them on",
-        .file.display()
-    )]
-    IdShifts {
-        /// The file.
-        file: PathBuf,
-        /// The text.
-        content: Shown,
-        /// Its id in the file.
-        id: u32,
-        /// Its id as read.
-        read_as: u32,
-    },
-    /// It can make ids that the embedding has no row for.
-    #[error(
-        "{}: largest token id is {largest}, the embedding has {rows} rows; this tokenizer belongs to another model",
-        .file.display()
-    )]
-    BeyondEmbedding {
-        /// The file.
-        file: PathBuf,
-        /// The largest id.
-        largest: u32,
-        /// Rows of the embedding.
-        rows: u32,
-    },
-    /// A text that it cannot encode.
-    #[error("{}: cannot encode the text: {why}", .file.display())]
-    Encode {
-        /// The file.
-        file: PathBuf,
-        /// What the tokenizer says.
-        why: String,
-    },
-    /// Ids that it cannot decode.
-    #[error("{}: cannot decode the token ids: {why}", .file.display())]
-    Decode {
-        /// The file.
-        file: PathBuf,
-        /// What the tokenizer says.
-        why: String,
-    },
-}
-
-impl TokenizerError {
-    /// What a command exits with.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            TokenizerError::Io { source, .. } => read_exit_code(source),
-            TokenizerError::TooLarge { .. }
-            | TokenizerError::Corrupt { .. }
-            | TokenizerError::IdCollides { .. }
-            | TokenizerError::ContentCollides { .. }
-            | TokenizerError::IdShifts { .. }
-            | TokenizerError::BeyondEmbedding { .. }
-            | TokenizerError::Encode { .. }
-            | TokenizerError::Decode { .. } => ExitCode::Data,
-        }
-    }
-}
+/// Bytes of a text that is encoded. A line of a job has no more.
+pub const TEXT_BYTES_MAX: usize = 16 << 20;
 
 /// A tokenizer. Clones share it.
 #[derive(Clone)]
@@ -142,6 +36,14 @@ struct Inner {
     byte_level: bool,
     /// Which byte a character of a byte-level token stands for.
     bytes_of: HashMap<char, u8>,
+    /// Whether spaces before punctuation are taken out of texts.
+    clean_up: bool,
+    /// Bars special tokens.
+    special: Barred,
+    /// Expressions that may give up on a text.
+    regexes: Regexes,
+    /// `None` where the folder has none.
+    chat: Option<ChatTemplates>,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -150,39 +52,35 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// What is read of `tokenizer.json` beside the library's own reading: it lets the last of two colliding tokens win.
-#[derive(Deserialize)]
-struct Outline {
-    #[serde(default)]
-    added_tokens: Vec<Added>,
-}
-
-#[derive(Deserialize)]
-struct Added {
-    id: u32,
-    content: String,
-}
-
 impl Tokenizer {
-    /// Reads `tokenizer.json`; `None` where there is none: such a model takes token ids only.
+    /// Reads `tokenizer.json` of a model folder, its settings and its chat templates; `None` where there is none: such a model takes
+    /// token ids only.
+    ///
+    /// # Errors
+    /// Files that cannot be read, or are not what they should be. A chat template that cannot be compiled is a fault of the
+    /// conversations that need it; see [`ChatTemplates::faults`].
+    pub fn from_folder(dir: &Path) -> Result<Option<Self>, TokenizerError> {
+        let file = dir.join("tokenizer.json");
+        let Some(text) = read(&file)? else { return Ok(None) };
+        Self::new(&file, &text, folder::read(dir)?).map(Some)
+    }
+
+    /// Whether a model folder has chat templates, without compiling them.
+    pub fn has_chat_templates(dir: &Path) -> Result<bool, TokenizerError> {
+        Ok(!folder::read(dir)?.templates.is_empty())
+    }
+
+    /// Reads a `tokenizer.json` by itself; `None` where there is none.
     pub fn from_file(file: &Path) -> Result<Option<Self>, TokenizerError> {
-        let failed = |source| TokenizerError::Io { file: file.into(), source };
-        let open = match std::fs::File::open(file) {
-            Ok(open) => open,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        let bytes = open.metadata().map_err(failed)?.len();
-        if bytes > TOKENIZER_BYTES_MAX {
-            return Err(TokenizerError::TooLarge { file: file.into(), bytes });
-        }
-        let mut text = Vec::new();
-        open.take(TOKENIZER_BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
-        Self::from_bytes(file, &text).map(Some)
+        read(file)?.map(|text| Self::from_bytes(file, &text)).transpose()
     }
 
     /// Parses a `tokenizer.json`; `file` is what messages call it.
     pub fn from_bytes(file: &Path, text: &[u8]) -> Result<Self, TokenizerError> {
+        Self::new(file, text, Settings::default())
+    }
+
+    fn new(file: &Path, text: &[u8], settings: Settings) -> Result<Self, TokenizerError> {
         let corrupt = |why: String| TokenizerError::Corrupt { file: file.into(), why };
         let outline: Outline = serde_json::from_slice(text).map_err(|error| corrupt(error.to_string()))?;
         unique(file, &outline.added_tokens)?;
@@ -200,8 +98,25 @@ impl Tokenizer {
         known.dedup();
         let holes = vocabulary_len - known.len() as u32;
         let byte_level = library.get_decoder().is_some_and(joins_bytes);
-        let file = file.to_path_buf();
-        Ok(Self(Arc::new(Inner { file, library, vocabulary_len, holes, byte_level, bytes_of: byte_alphabet() })))
+        // In texts of byte-pair encoders the spaces are the model's own.
+        let clean_up = settings.clean_up_spaces && !matches!(library.get_model(), ModelWrapper::BPE(_));
+        let special = Barred::new(&library, |_, token| token.special).map_err(|error| corrupt(error.to_string()))?;
+        let chat = if settings.templates.is_empty() {
+            None
+        } else {
+            let tokens = Tokens { library: &library, control: settings.control, named: settings.named };
+            Some(ChatTemplates::new(settings.templates, tokens).map_err(corrupt)?)
+        };
+        let regexes = Regexes::of([&outline.normalizer, &outline.pre_tokenizer, &outline.decoder]);
+        let (file, bytes_of) = (file.to_path_buf(), byte_alphabet());
+        let inner =
+            Inner { file, library, vocabulary_len, holes, byte_level, bytes_of, clean_up, special, regexes, chat };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The chat templates of the model; `None` where it has none.
+    pub fn chat_templates(&self) -> Option<&ChatTemplates> {
+        self.0.chat.as_ref()
     }
 
     /// One more than the largest id. Logits from here on belong to no token and must not be drawn.
@@ -225,20 +140,52 @@ impl Tokenizer {
 
     /// The ids of a prompt. Special tokens spelt in it are parsed, and those that the tokenizer adds are added.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.0.library.encode_fast(text, true);
-        match encoding {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(TokenizerError::Encode { file: self.0.file.clone(), why: error.to_string() }),
-        }
+        self.ids(text, |library| library.encode_fast(text, true))
+    }
+
+    /// The ids of a prompt in which nothing is special; those tokens that the tokenizer adds are added.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        self.ids(text, |library| library.post_process(self.0.special.encode(library, text, &[])?, None, true))
     }
 
     /// The ids of a text as it stands in the middle of another: nothing is added to it.
     pub fn encode_bare(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.0.library.encode_fast(text, false);
-        match encoding {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(error) => Err(TokenizerError::Encode { file: self.0.file.clone(), why: error.to_string() }),
+        self.ids(text, |library| library.encode_fast(text, false))
+    }
+
+    /// The ids of a conversation. Special are only the tokens that the chat template writes; nothing is added to them.
+    ///
+    /// # Errors
+    /// A model without a template; what the template refuses or cannot do.
+    pub fn encode_chat(&self, conversation: &Conversation) -> Result<Vec<u32>, ChatError> {
+        Ok(self.encode_rendering(&self.render_chat(conversation)?)?)
+    }
+
+    /// The text of a conversation, before it is encoded.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_chat`].
+    pub fn render_chat(&self, conversation: &Conversation) -> Result<Rendering, ChatError> {
+        self.0.chat.as_ref().ok_or(ChatError::NoTemplate)?.rendering(conversation)
+    }
+
+    /// The ids of a rendering of this tokenizer's own templates.
+    pub fn encode_rendering(&self, Rendering { text, tokens }: &Rendering) -> Result<Vec<u32>, TokenizerError> {
+        let barred = self.0.chat.as_ref().map_or(&self.0.special, |chat| &chat.barred);
+        self.ids(text, |library| barred.encode(library, text, tokens))
+    }
+
+    fn ids(
+        &self,
+        text: &str,
+        encode: impl FnOnce(&tokenizers::Tokenizer) -> tokenizers::Result<Encoding>,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(TokenizerError::TextTooLong { bytes: text.len(), limit: TEXT_BYTES_MAX });
         }
+        let failed = |why| TokenizerError::Encode { file: self.0.file.clone(), why };
+        self.0.regexes.check(text).map_err(failed)?;
+        Ok(encode(&self.0.library).map_err(|error| failed(error.to_string()))?.get_ids().to_vec())
     }
 
     /// The text of one id by itself, special tokens spelt out: what a person reads beside its log-probability. One that is no text by
@@ -254,8 +201,30 @@ impl Tokenizer {
 
     /// The text of the ids, without special tokens. Ids that stand for nothing are skipped.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        let text = self.decode_as_it_is(ids)?;
+        Ok(if self.0.clean_up { cleaned(&text) } else { text })
+    }
+
+    /// The same with all of its spaces.
+    pub(super) fn decode_as_it_is(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         let text = self.0.library.decode(ids, true);
         text.map_err(|error| TokenizerError::Decode { file: self.0.file.clone(), why: error.to_string() })
+    }
+
+    /// Whether spaces before punctuation are taken out of texts.
+    pub(super) fn cleans_up(&self) -> bool {
+        self.0.clean_up
+    }
+
+    /// What an id is for the text around it, where the decoder does not work byte by byte.
+    pub(super) fn part(&self, id: u32) -> IdPart {
+        let added = self.0.library.get_added_vocabulary();
+        let token = added.simple_id_to_token(id).or_else(|| self.0.library.get_model().id_to_token(id));
+        match token.filter(|token| !added.is_special_token(token)) {
+            None => IdPart::Nothing,
+            Some(token) if is_byte(&token) => IdPart::Byte,
+            Some(_) => IdPart::Text,
+        }
     }
 
     /// The bytes that one id adds to a text; `None` where the decoder does not work byte by byte.
@@ -273,37 +242,38 @@ impl Tokenizer {
     }
 }
 
-/// No added token shares its id or its text with another.
-fn unique(file: &Path, tokens: &[Added]) -> Result<(), TokenizerError> {
-    let mut by_id: HashMap<u32, &str> = HashMap::new();
-    let mut by_content: HashMap<&str, u32> = HashMap::new();
-    for Added { id, content } in tokens {
-        if let Some(first) = by_id.insert(*id, content) {
-            let (first, second) = (Shown::quoted(first), Shown::quoted(content));
-            return Err(TokenizerError::IdCollides { file: file.into(), id: *id, first, second });
-        }
-        if let Some(first) = by_content.insert(content, *id) {
-            let content = Shown::quoted(content);
-            return Err(TokenizerError::ContentCollides { file: file.into(), content, first, second: *id });
-        }
-    }
-    Ok(())
+/// What an id adds to a text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum IdPart {
+    /// Nothing: it is special, or stands for nothing.
+    Nothing,
+    /// A byte, which may be part of a character.
+    Byte,
+    /// Text.
+    Text,
 }
 
-/// The loaded tokenizer and the model's own vocabulary say of an added token what the file says.
-fn agrees(file: &Path, library: &tokenizers::Tokenizer, id: u32, content: &str) -> Result<(), TokenizerError> {
-    if let Some(other) = library.get_model().id_to_token(id).filter(|other| other != content) {
-        let (first, second) = (Shown::quoted(&other), Shown::quoted(content));
-        return Err(TokenizerError::IdCollides { file: file.into(), id, first, second });
+/// Whether a token is one byte as byte-fallback spells it.
+fn is_byte(token: &str) -> bool {
+    let digits = token.strip_prefix("<0x").and_then(|token| token.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+}
+
+/// The bytes of a tokenizer file; `None` where there is none.
+fn read(file: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
+    let failed = |source| TokenizerError::Io { file: file.into(), source };
+    let open = match std::fs::File::open(file) {
+        Ok(open) => open,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let bytes = open.metadata().map_err(failed)?.len();
+    if bytes > TOKENIZER_BYTES_MAX {
+        return Err(TokenizerError::TooLarge { file: file.into(), bytes });
     }
-    if let Some(other) = library.get_model().token_to_id(content).filter(|&other| other != id) {
-        let content = Shown::quoted(content);
-        return Err(TokenizerError::ContentCollides { file: file.into(), content, first: other, second: id });
-    }
-    if let Some(read_as) = library.token_to_id(content).filter(|&read_as| read_as != id) {
-        return Err(TokenizerError::IdShifts { file: file.into(), content: Shown::quoted(content), id, read_as });
-    }
-    Ok(())
+    let mut text = Vec::new();
+    open.take(TOKENIZER_BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
+    Ok(Some(text))
 }
 
 /// Whether a decoder maps each token to bytes and joins them, and does nothing else.

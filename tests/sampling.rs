@@ -2,7 +2,7 @@
 
 use graph::plan::Bounds;
 use millstream::checkpoint::{Checkpoint, LoadFormat};
-use millstream::job::{LineParser, ResultLine, Telling, Usage, generations};
+use millstream::job::{Form, LineParser, ResultLine, Telling, Usage, generations};
 use millstream::{Capture, Ended, Engine, EngineBuilder, Failure, Generation, LogitRules, Output, Sampling};
 use millstream::{StopReason, Stream, TokenLogprob};
 use std::path::PathBuf;
@@ -328,6 +328,7 @@ fn run_line(engine: &Engine, line: &str) -> Result<serde_json::Value, String> {
             engine.tokenizer().expect("a tokenizer").encode(text).expect("it encodes")
         }
         millstream::job::Prompt::TokenIds(ids) => ids.clone(),
+        other @ (millstream::job::Prompt::PlainText(_) | millstream::job::Prompt::Chat(_)) => panic!("{other:?}"),
     };
     let generations = generations(engine, &request, &prompt, 0).map_err(|error| error.to_string())?;
     let streams: Vec<_> = generations.into_iter().map(|generation| engine.submit(generation)).collect();
@@ -335,7 +336,15 @@ fn run_line(engine: &Engine, line: &str) -> Result<serde_json::Value, String> {
         streams.into_iter().zip(0..).map(|(stream, index)| choice(engine, index, stream)).collect();
     let (choices, usage) = (choices?, Usage::new(0, 0));
     let mut out = vec![];
-    let line = ResultLine { line: 1, custom_id: "a", model: "m", created: 0, choices: &choices, usage };
+    let line = ResultLine {
+        line: 1,
+        custom_id: "a",
+        model: "m",
+        created: 0,
+        form: Form::Completion,
+        choices: &choices,
+        usage,
+    };
     line.write(&mut out).map_err(|error| error.to_string())?;
     let value: serde_json::Value = serde_json::from_slice(&out).map_err(|error| error.to_string())?;
     Ok(value["response"]["body"]["choices"].clone())

@@ -234,6 +234,12 @@ pub(super) struct Run {
 pub(super) struct Generate {
     /// The prompt; - reads standard input.
     pub(super) prompt: String,
+    /// Puts the prompt into the model's chat template as a message of the user. Without it the prompt is continued as it stands.
+    #[arg(long)]
+    pub(super) chat: bool,
+    /// A system message before it.
+    #[arg(long, requires = "chat")]
+    pub(super) system: Option<String>,
     /// Tokens at most.
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_tokens: u32,

@@ -3,6 +3,7 @@
 use super::{Failure, args};
 use crate::Sampling;
 use crate::engine::{Ended, Generation, Output, RequestError};
+use crate::text::Conversation;
 use actors::trace::Trace;
 use std::io::{Read, Write};
 
@@ -28,7 +29,11 @@ pub(super) fn generate(args: &args::Generate, trace: &Trace) -> Result<(), Failu
         ..Sampling::GREEDY
     };
     let refused = |error: RequestError| Failure::Reference { what: "generate".into(), why: error.to_string() };
-    let prompt = engine.encode(&prompt).map_err(refused)?;
+    let prompt = match args.chat {
+        true => engine.encode_chat(&conversation(args.system.as_deref(), &prompt)),
+        false => engine.encode(&prompt),
+    };
+    let prompt = prompt.map_err(refused)?;
     let generation = Generation { sampling, ..Generation::greedy(prompt, args.max_tokens) };
     let mut out = std::io::stdout().lock();
     let mut say =
@@ -44,4 +49,14 @@ pub(super) fn generate(args: &args::Generate, trace: &Trace) -> Result<(), Failu
         }
     }
     say("\n")
+}
+
+/// One message of a user, behind one of the system if there is any.
+fn conversation(system: Option<&str>, prompt: &str) -> Conversation {
+    let mut conversation = Conversation::of_user(prompt);
+    if let Some(text) = system {
+        let message = [("role".to_owned(), "system".into()), ("content".to_owned(), text.into())];
+        conversation.messages.insert(0, message.into_iter().collect());
+    }
+    conversation
 }

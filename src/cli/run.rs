@@ -28,6 +28,10 @@ pub(super) fn run(args: &args::Run, trace: &Trace) -> Result<(), Failure> {
     }
     let engine = builder.build()?;
     engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    let chat = engine.tokenizer().and_then(|tokenizer| tokenizer.chat_templates());
+    for fault in chat.iter().flat_map(|chat| chat.faults()) {
+        eprintln!("note: {fault}; lines with messages that need this chat template become error records");
+    }
     let summary = open.run(&engine, &interrupt, &mut Bar(ProgressBar::hidden()))?;
     let (tally, seconds) = (summary.tally, summary.seconds);
     let rate = summary.tokens as f64 / seconds.max(1e-9);

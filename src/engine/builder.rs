@@ -79,6 +79,11 @@ impl EngineBuilder {
         }
     }
 
+    /// The model.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
     /// Makes weights up from the configuration: bf16, or the dtype given.
     pub fn dummy_weights(mut self) -> Self {
         self.dummy_weights = true;

@@ -7,7 +7,7 @@ use super::Engine;
 use super::conductor::Order;
 use super::detokenizer::Listener;
 use super::stream::{Outlet, Stream};
-use crate::text::{StopFault, StopTexts};
+use crate::text::{ChatError, Conversation, StopFault, StopTexts};
 use actors::batcher::{Capture, Refused, STOP_TOKENS_MAX, SequenceSpec};
 use actors::sampler::{LogitRules, SamplingFault};
 use actors::ticket::Sampling;
@@ -151,6 +151,14 @@ pub enum RequestError {
         /// What it says.
         why: String,
     },
+    /// A conversation that has no rendering.
+    #[error("{why}")]
+    Chat {
+        /// The short name of what is wrong; see [`crate::text::ChatError::code`].
+        code: &'static str,
+        /// What the template says.
+        why: String,
+    },
     /// Logits, of an engine that has no room for them.
     #[error("capture: the engine was built without capture_logits")]
     NoCapture,
@@ -175,6 +183,7 @@ impl RequestError {
             | RequestError::NoCapture => "invalid_value",
             RequestError::NoTokenizer { .. } => "no_tokenizer",
             RequestError::Tokenizer { .. } => "tokenizer",
+            RequestError::Chat { code, .. } => code,
             RequestError::Busy => "busy",
         }
     }
@@ -248,6 +257,30 @@ impl Engine {
         let tokenizer = self.tokenizer().ok_or(RequestError::NoTokenizer { field: "prompt", instead })?;
         self.check_text(text)?;
         tokenizer.encode(text).map_err(|error| RequestError::Tokenizer { why: error.to_string() })
+    }
+
+    /// The token ids of a text in which nothing is special.
+    ///
+    /// # Errors
+    /// As [`Engine::encode`].
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, RequestError> {
+        let instead = "token_ids instead of prompt";
+        let tokenizer = self.tokenizer().ok_or(RequestError::NoTokenizer { field: "prompt", instead })?;
+        self.check_text(text)?;
+        tokenizer.encode_plain(text).map_err(|error| RequestError::Tokenizer { why: error.to_string() })
+    }
+
+    /// The token ids of a conversation, by the model's chat template. None of its texts is special.
+    ///
+    /// # Errors
+    /// As [`Engine::encode`], for the text that the template makes of it; a model without a template, or what the template refuses.
+    pub fn encode_chat(&self, conversation: &Conversation) -> Result<Vec<u32>, RequestError> {
+        let instead = "token_ids instead of messages";
+        let tokenizer = self.tokenizer().ok_or(RequestError::NoTokenizer { field: "messages", instead })?;
+        let failed = |error: ChatError| RequestError::Chat { code: error.code(), why: error.to_string() };
+        let rendering = tokenizer.render_chat(conversation).map_err(failed)?;
+        self.check_text(rendering.text())?;
+        tokenizer.encode_rendering(&rendering).map_err(|error| RequestError::Tokenizer { why: error.to_string() })
     }
 
     /// Refuses a text before it is tokenised, if it cannot fit.

@@ -5,7 +5,7 @@ use crate::error::Shown;
 use serde_json::{Map, Value};
 
 /// Fields that are read.
-const READ: [&str; 25] = [
+const READ: [&str; 34] = [
     "prompt",
     "messages",
     "token_ids",
@@ -31,6 +31,15 @@ const READ: [&str; 25] = [
     "bad_words",
     "allowed_token_ids",
     "min_tokens",
+    "parse_special",
+    "tools",
+    "tool_choice",
+    "documents",
+    "chat_template",
+    "chat_template_kwargs",
+    "reasoning_effort",
+    "add_generation_prompt",
+    "continue_final_message",
 ];
 
 /// Fields around the body of a batch line.
@@ -40,19 +49,15 @@ const ENVELOPE: [&str; 4] = ["custom_id", "method", "url", "body"];
 const IGNORED: [&str; 7] = ["model", "user", "stream", "stream_options", "metadata", "priority", "return_token_ids"];
 
 /// Known fields that would change the result and are not there yet. Their neutral values are accepted.
-const ABSENT: [&str; 12] = [
+const ABSENT: [&str; 8] = [
     "echo",
     "best_of",
     "suffix",
     "response_format",
     "structured_outputs",
-    "tools",
-    "tool_choice",
     "truncate_prompt_tokens",
     "skip_special_tokens",
     "add_special_tokens",
-    "chat_template",
-    "chat_template_kwargs",
 ];
 
 /// Token ids and continuations that one line may list.

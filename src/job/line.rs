@@ -4,6 +4,7 @@
 //! `{"custom_id", "method", "url", "body": {…}}`. A bad line is an error of its own; the others run.
 
 use super::fields::{Fields, Name, look_up};
+use super::messages;
 use super::request::{Prompt, Request, SamplingFields};
 use super::rules;
 use crate::error::Shown;
@@ -97,6 +98,16 @@ pub enum LineError {
         /// Logits of the model.
         vocabulary: u32,
     },
+    /// Something inside a field that is of the wrong type or out of its range.
+    #[error("{place} is {got}, must be {allowed}")]
+    Inside {
+        /// Where, from the field on.
+        place: String,
+        /// What stands there.
+        got: Shown,
+        /// What may stand there.
+        allowed: &'static str,
+    },
     /// A field that means nothing without another.
     #[error("{field} needs {needs} beside it")]
     Without {
@@ -114,7 +125,7 @@ pub enum LineError {
         second: &'static str,
     },
     /// Nothing to continue.
-    #[error("no prompt; give prompt (text) or token_ids")]
+    #[error("no prompt; give prompt (text), messages or token_ids")]
     NoPrompt,
     /// A prompt of no tokens.
     #[error("the prompt has no tokens; at least one is needed")]
@@ -153,6 +164,7 @@ impl LineError {
             | LineError::Token { .. }
             | LineError::Element { .. }
             | LineError::Key { .. }
+            | LineError::Inside { .. }
             | LineError::Without { .. }
             | LineError::Both { .. } => "invalid_value",
             LineError::NoPrompt | LineError::EmptyPrompt => "no_prompt",
@@ -177,13 +189,20 @@ pub struct Refused {
 #[derive(Clone, Debug)]
 pub struct LineParser {
     vocabulary: u32,
+    chat: bool,
     unknown: BTreeSet<String>,
 }
 
 impl LineParser {
     /// For a model of this many logits.
     pub fn new(vocabulary: u32) -> Self {
-        Self { vocabulary, unknown: BTreeSet::new() }
+        Self { vocabulary, chat: false, unknown: BTreeSet::new() }
+    }
+
+    /// For one that has chat templates.
+    pub fn chat(mut self) -> Self {
+        self.chat = true;
+        self
     }
 
     /// The request of a line.
@@ -259,10 +278,16 @@ impl LineParser {
             return Err(LineError::Both { first, second });
         }
         if first == "messages" {
-            return Err(LineError::NoChatTemplate);
+            if !self.chat {
+                return Err(LineError::NoChatTemplate);
+            }
+            return Ok(Prompt::Chat(Box::new(messages::conversation(fields)?)));
         }
+        messages::none_given(fields)?;
+        let parsed = fields.flag("parse_special")?;
         if let Some(Value::String(text)) = fields.get("prompt") {
-            return Ok(Prompt::Text(text.clone()));
+            let text = text.clone();
+            return Ok(if parsed == Some(false) { Prompt::PlainText(text) } else { Prompt::Text(text) });
         }
         if let Some(other) = fields.get("prompt").filter(|value| !tokens_or_empty(value)) {
             let allowed = "a text or a list of token ids; one prompt a line";

@@ -1,9 +1,11 @@
 //! Jobs: a line in, a request; a result, a line out; a journal between them, so that nothing that is done is done again.
 
+mod chat_result;
 mod fields;
 pub mod journal;
 mod ledger;
 mod line;
+mod messages;
 mod output;
 mod pending;
 mod reader;
@@ -22,7 +24,7 @@ pub use output::{Edited, Mended, rebuild};
 pub use reader::{LINE_BYTES_MAX, LineReader, RawLine};
 pub use request::{Prompt, Request, RuleFields, SamplingFields, StopFields};
 pub use result::{
-    Choice, ErrorLine, FinishReason, Logprobs, PromptLogprob, PromptLogprobs, ResultLine, TopLogprobs, Usage,
+    Choice, ErrorLine, FinishReason, Form, Logprobs, PromptLogprob, PromptLogprobs, ResultLine, TopLogprobs, Usage,
 };
 pub use resume::{InputChange, Refusal, Resume};
 pub use run::{Job, OpenJob};

@@ -2,10 +2,10 @@
 
 use super::line::Refused;
 use super::request::{Prompt, Request};
-use super::result::{Choice, ErrorLine, ResultLine, Usage};
+use super::result::{Choice, ErrorLine, Form, ResultLine, Usage};
 use super::sampling::{SamplingError, Telling, generations};
 use crate::engine::{Engine, Failure, RequestError, Stream, ValidRequest};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// One continuation of a request.
 struct Sample {
@@ -18,6 +18,7 @@ pub(super) struct Running {
     item: u64,
     line: u64,
     custom_id: String,
+    form: Form,
     prompt_tokens: u64,
     samples: Vec<Sample>,
 }
@@ -77,10 +78,18 @@ pub(super) struct Maker<'e> {
 impl Maker<'_> {
     /// The ids of a request's prompt, or the code and words of its error record.
     pub(super) fn prompt(&self, request: &Request) -> Result<Vec<u32>, (&'static str, String)> {
-        match &request.prompt {
+        let ids = match &request.prompt {
             Prompt::TokenIds(ids) => Ok(ids.clone()),
-            Prompt::Text(text) => self.engine.encode(text).map_err(|error| (error.code(), error.to_string())),
-        }
+            Prompt::Text(text) => self.engine.encode(text),
+            Prompt::PlainText(text) => self.engine.encode_plain(text),
+            Prompt::Chat(conversation) => {
+                let mut conversation = conversation.clone();
+                // The time of the job, not of this run of it: a line that runs again has the same prompt.
+                conversation.now = UNIX_EPOCH + Duration::from_secs(self.created);
+                self.engine.encode_chat(&conversation)
+            }
+        };
+        ids.map_err(|error| (error.code(), error.to_string()))
     }
 
     /// What a request with these prompt tokens asks of the engine, one a sample, checked.
@@ -100,7 +109,8 @@ impl Maker<'_> {
     ) -> Running {
         let sample = |request: ValidRequest| Sample { stream: request.submit(), telling: Telling::default() };
         let samples = requests.into_iter().map(sample).collect();
-        Running { item, line, custom_id: request.custom_id, prompt_tokens: prompt_tokens as u64, samples }
+        let (prompt_tokens, form) = (prompt_tokens as u64, Form::of(&request.prompt));
+        Running { item, line, custom_id: request.custom_id, form, prompt_tokens, samples }
     }
 
     /// The line of the output of a request that has ended, and its tokens.
@@ -116,6 +126,7 @@ impl Maker<'_> {
             custom_id: &done.custom_id,
             model: self.engine.name(),
             created: self.created,
+            form: done.form,
             choices: &choices,
             usage: Usage::new(done.prompt_tokens, tokens),
         };

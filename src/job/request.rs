@@ -1,10 +1,16 @@
 //! What one line of a job asks for, with every value in its range.
 
+use crate::text::Conversation;
+
 /// What is to be continued.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Prompt {
-    /// Text, which the model's tokenizer turns into ids.
+    /// Text, which the model's tokenizer turns into ids. Special tokens spelt in it are parsed.
     Text(String),
+    /// Text in which nothing is special.
+    PlainText(String),
+    /// A conversation, which the model's chat template turns into text.
+    Chat(Box<Conversation>),
     /// Token ids; each stands for a logit of the model.
     TokenIds(Vec<u32>),
 }

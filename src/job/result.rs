@@ -1,6 +1,8 @@
 //! The lines that a job writes, in the form of OpenAI's batch results.
 
+use super::chat_result::ChatChoice;
 use super::line::Refused;
+use super::request::Prompt;
 use crate::engine::StopReason;
 use serde::{Serialize, Serializer};
 use std::io::{Result, Write};
@@ -41,7 +43,7 @@ pub struct Choice {
 }
 
 /// An id, a text, or nothing, as vLLM writes it.
-fn stop_reason<S: Serializer>(reason: &Option<StopReason>, to: S) -> std::result::Result<S::Ok, S::Error> {
+pub(super) fn stop_reason<S: Serializer>(reason: &Option<StopReason>, to: S) -> std::result::Result<S::Ok, S::Error> {
     match reason {
         None => to.serialize_none(),
         Some(StopReason::EndToken(token) | StopReason::Token(token)) => to.serialize_u32(*token),
@@ -60,6 +62,9 @@ pub struct Logprobs {
     pub top_logprobs: Vec<TopLogprobs>,
     /// The characters of the text that were complete before each token.
     pub text_offset: Vec<usize>,
+    /// How many likeliest ones were asked for.
+    #[serde(skip)]
+    pub top: usize,
 }
 
 /// Tokens and their log-probabilities, written as an object. Of tokens spelt alike the first stays.
@@ -112,6 +117,25 @@ impl Usage {
     }
 }
 
+/// Which of OpenAI's forms a result has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Form {
+    /// `text_completion`, of a prompt.
+    Completion,
+    /// `chat.completion`, of messages.
+    Chat,
+}
+
+impl Form {
+    /// That of the results of a prompt.
+    pub fn of(prompt: &Prompt) -> Self {
+        match prompt {
+            Prompt::Text(_) | Prompt::PlainText(_) | Prompt::TokenIds(_) => Form::Completion,
+            Prompt::Chat(_) => Form::Chat,
+        }
+    }
+}
+
 /// A finished request. Its line is the same whenever it is written: its ids are made of its place in the job.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct ResultLine<'a> {
@@ -123,6 +147,8 @@ pub struct ResultLine<'a> {
     pub model: &'a str,
     /// Seconds since 1970, of the job.
     pub created: u64,
+    /// The form of its body.
+    pub form: Form,
     /// Its continuations.
     pub choices: &'a [Choice],
     /// Its tokens.
@@ -145,12 +171,12 @@ struct Response<B: Serialize> {
 }
 
 #[derive(Serialize)]
-struct Completion<'a> {
+struct Completion<'a, C: Serialize> {
     id: String,
     object: &'static str,
     created: u64,
     model: &'a str,
-    choices: &'a [Choice],
+    choices: C,
     usage: Usage,
 }
 
@@ -164,18 +190,28 @@ struct ErrorBody<'a> {
 impl ResultLine<'_> {
     /// Writes it, with the end of its line.
     pub fn write(&self, mut out: impl Write) -> Result<()> {
-        let body = Completion {
-            id: format!("cmpl-{}", self.line),
-            object: "text_completion",
-            created: self.created,
-            model: self.model,
-            choices: self.choices,
-            usage: self.usage,
-        };
+        match self.form {
+            Form::Completion => self.write_body("cmpl", "text_completion", self.choices, &mut out),
+            Form::Chat => {
+                let choices: Vec<ChatChoice<'_>> = self.choices.iter().map(ChatChoice::of).collect();
+                self.write_body("chatcmpl", "chat.completion", choices, &mut out)
+            }
+        }
+    }
+
+    fn write_body(
+        &self,
+        prefix: &str,
+        object: &'static str,
+        choices: impl Serialize,
+        out: &mut impl Write,
+    ) -> Result<()> {
+        let (created, model, usage) = (self.created, self.model, self.usage);
+        let body = Completion { id: format!("{prefix}-{}", self.line), object, created, model, choices, usage };
         let response = Response { status_code: 200, request_id: format!("req-{}", self.line), body };
         let id = format!("batch_req_{}", self.line);
         let line = Batch::<_, ()> { id, custom_id: Some(self.custom_id), response: Some(response), error: None };
-        write_line(&line, &mut out)
+        write_line(&line, out)
     }
 }
 

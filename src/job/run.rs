@@ -80,6 +80,9 @@ impl Job {
     pub fn open(&self, builder: &EngineBuilder) -> Result<OpenJob, Error> {
         let vocabulary = builder.architecture()?.model.vocabulary();
         let mut parser = LineParser::new(vocabulary);
+        if builder.checkpoint().has_chat_templates()? {
+            parser = parser.chat();
+        }
         let piped = is_pipe(&self.input)?;
         let refused = |refusal: Refusal| Err(JobError::from(refusal).into());
         if piped && self.resume {

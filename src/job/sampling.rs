@@ -4,13 +4,13 @@
 //! temperature 1 as vLLM does.
 
 use super::request::Request;
-use super::result::{Choice, FinishReason, Logprobs, PromptLogprob, PromptLogprobs, TopLogprobs};
+use super::result::{Choice, FinishReason, Form, Logprobs, PromptLogprob, PromptLogprobs, TopLogprobs};
 use crate::engine::{Ended, Engine, Failure, Generation, Output, RequestError, StopReason, TokenLogprob};
 use crate::text::{TextStream, Tokenizer, TokenizerError};
 use actors::sampler::LogitRules;
 use actors::ticket::Sampling;
 
-/// Tokens where neither the request nor the model says: OpenAI's default of completions.
+/// Tokens of a completion where neither the request nor the model says: OpenAI's default.
 pub const MAX_TOKENS: u32 = 16;
 
 /// Why a request of a good line cannot be begun with this model.
@@ -66,7 +66,9 @@ pub fn generations(
 ) -> Result<Vec<Generation>, SamplingError> {
     let defaults = &engine.defaults().sampling;
     let room = engine.plan().data().settings.max_model_len.saturating_sub(prompt.len() as u32).max(1);
-    let max_tokens = request.max_tokens.unwrap_or(defaults.max_new_tokens.unwrap_or(MAX_TOKENS).min(room));
+    // An answer ends by itself, so it has all the room there is; a completion as a rule does not.
+    let unsaid = if Form::of(&request.prompt) == Form::Chat { room } else { MAX_TOKENS };
+    let max_tokens = request.max_tokens.unwrap_or(defaults.max_new_tokens.unwrap_or(unsaid).min(room));
     let min_tokens = request.rules.min_tokens;
     if min_tokens > max_tokens {
         return Err(SamplingError::MinTokens { min_tokens, max_tokens });
@@ -222,6 +224,7 @@ fn logprobs(tokenizer: Option<&Tokenizer>, told: &[TokenLogprob], text: &str) ->
         token_logprobs: told.iter().map(|told| told.logprob).collect(),
         top_logprobs: told.iter().map(top).collect(),
         text_offset: offsets(tokenizer, told, text.chars().count())?,
+        top: told.first().map_or(0, |told| told.top.len()),
     })
 }
 

@@ -134,7 +134,7 @@ fn j54_a_prompt_too_long_or_empty_or_of_the_wrong_kind() {
     let expect = "the prompt has 300 tokens, the limit is 255: max_model_len 256 less one to generate";
     assert_eq!((error.code(), error.to_string()), ("prompt_too_long", expect.to_string()));
     refuse(r#"{"custom_id": "a", "token_ids": []}"#, "the prompt has no tokens; at least one is needed");
-    refuse(r#"{"custom_id": "a"}"#, "no prompt; give prompt (text) or token_ids");
+    refuse(r#"{"custom_id": "a"}"#, "no prompt; give prompt (text), messages or token_ids");
     refuse(r#"{"custom_id": "a", "prompt": "x", "token_ids": [1]}"#, "both prompt and token_ids; give one");
     refuse(
         r#"{"custom_id": "a", "prompt": ["x", "y"]}"#,
@@ -230,8 +230,15 @@ fn result_lines_have_the_form_of_batch_results() {
         logprobs: None,
         prompt_logprobs: None,
     }];
-    let line =
-        ResultLine { line: 7, custom_id: "a", model: "m", created: 5, choices: &choices, usage: Usage::new(3, 2) };
+    let line = ResultLine {
+        line: 7,
+        custom_id: "a",
+        model: "m",
+        created: 5,
+        form: Form::Completion,
+        choices: &choices,
+        usage: Usage::new(3, 2),
+    };
     line.write(&mut out).unwrap();
     parse("{}").unwrap_err().write(8, &mut out).unwrap();
     let expect = [

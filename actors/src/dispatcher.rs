@@ -58,6 +58,7 @@ impl Books {
         }
         let now_ns = self.recorder.now_ns();
         self.wake(now_ns);
+        self.recorder.board().waits(self.track, wait, now_ns);
         self.waiting = Some((now_ns, wait));
     }
 
@@ -148,6 +149,7 @@ impl Dispatcher {
             slot.send();
         }
         if moved {
+            self.books.recorder.board().rests(self.books.track);
             self.books.count(&self.batcher.counters());
         } else {
             self.books.wait(self.waits_for());
@@ -159,6 +161,7 @@ impl Dispatcher {
     fn write(&mut self, begun_ns: u64, step: u64, rows: u32) -> u64 {
         let books = &mut self.books;
         books.wake(begun_ns);
+        books.recorder.board().acts(books.track, step, begun_ns);
         let end_ns = books.recorder.now_ns();
         books.recorder.span(books.track, begun_ns, end_ns, Event::Act { step, rows, bytes: 0 });
         for &edge in &self.tickets.edges {

@@ -73,7 +73,9 @@ impl Actor for SamplingActor {
             context.recorder().point(self.track, start_ns, Event::Receive { edge, step });
         }
         let refused = |cause| Fault::Refused { actor: self.name.clone(), step, cause: Box::new(cause) };
-        self.sampler.sample(ticket, logits.rows(self.vocabulary), &mut slot).map_err(refused)?;
+        let drawn_from = logits.rows(self.vocabulary);
+        let poisoned = poisoned(drawn_from, self.vocabulary);
+        self.sampler.sample(ticket, poisoned.as_deref().unwrap_or(drawn_from), &mut slot).map_err(refused)?;
         fail_point!("sampler");
         let end_ns = context.finish(self.track, rows, u64::from(rows) * self.vocabulary as u64 * 4);
         for edge in &self.samples.edges {
@@ -85,4 +87,17 @@ impl Actor for SamplingActor {
         slot.send();
         Ok(Turn::Fired)
     }
+}
+
+/// Where tests have a row of a step be no numbers: the step's logits with that row so.
+fn poisoned(logits: &[f32], width: usize) -> Option<Vec<f32>> {
+    let row = poisoned_row().filter(|row| (row + 1) * width <= logits.len())?;
+    let mut logits = logits.to_vec();
+    logits[row * width + width / 2] = if row % 2 == 0 { f32::NAN } else { f32::INFINITY };
+    Some(logits)
+}
+
+fn poisoned_row() -> Option<usize> {
+    fail_point!("sampler_poison", |row| row.and_then(|row| row.parse().ok()));
+    None
 }

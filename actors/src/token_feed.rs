@@ -88,6 +88,7 @@ impl Actor for TokenFeed {
         let refused = |cause| Fault::Refused { actor: self.name.clone(), step, cause: Box::new(cause) };
         self.feeder.resolve(ticket, ids).map_err(refused)?;
         fail_point!("feed");
+        abort_if_poisoned(ids);
         let end_ns = context.finish(self.track, rows, u64::from(rows) * 4);
         for edge in &self.ids.edges {
             let sent_ns = end_ns.saturating_sub(1).max(start_ns);
@@ -97,4 +98,16 @@ impl Actor for TokenFeed {
         slot.send();
         Ok(Turn::Fired)
     }
+}
+
+/// Where tests have a token end the process, as a fault in native code would.
+fn abort_if_poisoned(ids: &[u32]) {
+    if poison().is_some_and(|token| ids.contains(&token)) {
+        std::process::abort();
+    }
+}
+
+fn poison() -> Option<u32> {
+    fail_point!("feed_poison", |token| token.and_then(|token| token.parse().ok()));
+    None
 }

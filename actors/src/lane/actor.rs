@@ -98,6 +98,8 @@ pub struct Down {
 #[derive(Debug)]
 pub struct LaneContext {
     recorder: Recorder,
+    /// Whose poll it is.
+    pub(super) track: Track,
     /// The step begun in this poll, if any.
     pub(super) begun: Option<Begun>,
 }
@@ -112,7 +114,7 @@ pub(super) struct Begun {
 
 impl LaneContext {
     pub(super) fn new(recorder: Recorder) -> Self {
-        Self { recorder, begun: None }
+        Self { recorder, track: Track::default(), begun: None }
     }
 
     /// Where to record what the lane does not see.
@@ -126,6 +128,7 @@ impl LaneContext {
     pub fn begin(&mut self, step: u64) -> u64 {
         let start_ns = self.recorder.now_ns();
         self.begun = Some(Begun { step, start_ns, end_ns: None });
+        self.recorder.board().acts(self.track, step, start_ns);
         start_ns
     }
 

@@ -13,4 +13,4 @@ mod tests;
 
 pub use actor::{Actor, Down, Fault, LaneContext, Turn};
 pub use simulator::{Idle, Simulator};
-pub use thread::{Lane, LaneGauge, LaneHandle, LaneOrders, LaneSpec, OrderError};
+pub use thread::{Lane, LaneGauge, LaneHandle, LaneOrders, LaneSpec, ORDERS_MAX, OrderError};

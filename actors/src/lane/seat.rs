@@ -1,7 +1,7 @@
 //! An actor's place in a lane: polls it behind a guard and keeps the books of its waiting.
 
 use super::actor::{Actor, Fault, LaneContext, Turn};
-use crate::trace::{Event, Wait};
+use crate::trace::{Doing, Event, Wait};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -53,6 +53,7 @@ impl Seat {
     pub(super) fn poll(&mut self, context: &mut LaneContext) -> Option<Result<Turn, Fault>> {
         let State::Live(actor) = &mut self.state else { return None };
         context.begun = None;
+        context.track = actor.track();
         // Asserted safe to unwind: after a panic the actor is not polled again, and its ports keep their own invariants.
         let polled = catch_unwind(AssertUnwindSafe(|| actor.poll(context)));
         let track = actor.track();
@@ -65,14 +66,21 @@ impl Seat {
         };
         match &result {
             Ok(Turn::Fired) => {
+                context.recorder().board().rests(track);
                 if let Some((since_ns, wait)) = self.waiting.take() {
                     let end_ns = context.begun.map_or_else(|| context.recorder().now_ns(), |begun| begun.start_ns);
                     context.recorder().span(track, since_ns, end_ns, Event::Wait(wait));
                 }
             }
             Ok(Turn::Waiting(wait)) => self.wait(*wait, context),
-            Ok(Turn::Finished) => self.state = State::Finished,
-            Err(_) => self.put_down(),
+            Ok(Turn::Finished) => {
+                self.state = State::Finished;
+                context.recorder().board().ends(track, Doing::Finished, context.recorder().now_ns());
+            }
+            Err(_) => {
+                self.put_down();
+                context.recorder().board().ends(track, Doing::Down, context.recorder().now_ns());
+            }
         }
         Some(result)
     }
@@ -86,6 +94,7 @@ impl Seat {
         if let (Some((since_ns, before)), State::Live(actor)) = (self.waiting, &self.state) {
             context.recorder().span(actor.track(), since_ns, now_ns, Event::Wait(before));
         }
+        context.recorder().board().waits(context.track, wait, now_ns);
         self.waiting = Some((now_ns, wait));
     }
 

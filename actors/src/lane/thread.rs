@@ -12,7 +12,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Orders a lane may have pending; they are rare, and it looks at them once a pass.
-const ORDERS_MAX: usize = 16;
+pub const ORDERS_MAX: usize = 16;
 /// How long a lane sleeps while an actor waits for something no bell announces.
 const OUTSIDE_SLEEP: Duration = Duration::from_micros(50);
 

@@ -192,7 +192,7 @@ fn plainly(rules: &LogitRules, prompt: &[u32], output: &[u32], raw: &[f32]) -> V
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2000)))]
 
     #[test]
     fn rules_are_what_they_say((raw, prompt, output, rules) in any_case()) {

@@ -2,6 +2,7 @@
 //!
 //! [`write_chrome`] makes the file that Perfetto opens, [`read_chrome`] reads it back, [`Summary`] says what bounded the run and [`Words`] says it in words.
 
+mod board;
 mod chrome;
 mod chrome_fields;
 mod chrome_read;
@@ -14,6 +15,7 @@ mod summary;
 mod verdict;
 mod words;
 
+pub use board::{Board, Doing, Row, State};
 pub use chrome::{Written, write_chrome};
 pub use chrome_read::{ChromeFault, ChromeRead, read_chrome};
 pub use layer::TraceLayer;

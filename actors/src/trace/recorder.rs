@@ -4,8 +4,10 @@
 //! trace's level is not recorded, and with [`Level::Off`] not even the clock is read. The recorder does not know what becomes of
 //! the records.
 
+use super::board::{Board, Doing, State};
 use super::record::{Cause, Counter, Edge, Event, Level, Name, Record, Track};
 use super::recording::{EdgeName, Recording, TrackName};
+use super::words::time;
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,6 +49,7 @@ pub struct Trace {
 struct Shared {
     clock: Clock,
     level: Level,
+    board: Board,
     /// Names and rings are touched when the plan is built and when the trace is collected, never while recording.
     tables: Mutex<Tables>,
 }
@@ -71,6 +74,7 @@ pub struct Recorder {
     ring: Arc<Ring>,
     clock: Clock,
     level: Level,
+    board: Board,
 }
 
 impl Default for Trace {
@@ -87,16 +91,21 @@ impl Trace {
 
     /// A trace of what `level` says, whose origin is now.
     pub fn with_level(level: Level) -> Self {
-        Self::with_clock(Clock::Real(Instant::now()), level)
+        Self::with_board(level, Board::default())
+    }
+
+    /// A trace of what `level` says, whose actors show on `board` what they do.
+    pub fn with_board(level: Level, board: Board) -> Self {
+        Self::with_clock(Clock::Real(Instant::now()), level, board)
     }
 
     /// A trace of a simulation, with its time at 0.
     pub fn simulated() -> Self {
-        Self::with_clock(Clock::Virtual(Arc::new(AtomicU64::new(0))), Level::Hop)
+        Self::with_clock(Clock::Virtual(Arc::new(AtomicU64::new(0))), Level::Hop, Board::default())
     }
 
-    fn with_clock(clock: Clock, level: Level) -> Self {
-        Self { shared: Arc::new(Shared { clock, level, tables: Mutex::new(Tables::default()) }) }
+    fn with_clock(clock: Clock, level: Level, board: Board) -> Self {
+        Self { shared: Arc::new(Shared { clock, level, board, tables: Mutex::new(Tables::default()) }) }
     }
 
     /// The trace's clock.
@@ -108,7 +117,9 @@ impl Trace {
     pub fn track(&self, lane: &str, actor: &str) -> Track {
         let tracks = &mut self.tables().names.tracks;
         tracks.push(TrackName { lane: lane.into(), actor: actor.into() });
-        Track(number(tracks.len()))
+        let track = Track(number(tracks.len()));
+        self.shared.board.name(track, lane, actor);
+        track
     }
 
     /// Adds an edge that carries `what` from one actor to another.
@@ -153,7 +164,7 @@ impl Trace {
         let records = if level == Level::Off { 1 } else { records.max(1) };
         let ring = Arc::new(Ring { records: ArrayQueue::new(records), lost: AtomicU64::new(0) });
         self.tables().rings.push(ring.clone());
-        Recorder { ring, clock: self.clock(), level }
+        Recorder { ring, clock: self.clock(), level, board: self.shared.board.clone() }
     }
 
     /// Takes everything recorded since the last call, in order. Recording goes on meanwhile.
@@ -170,9 +181,32 @@ impl Trace {
         recording
     }
 
+    /// What every actor does at this moment, a line each: who acts on which step, who waits for what, and for how long.
+    pub fn moment(&self) -> Vec<String> {
+        let (names, now_ns) = (self.tables().names.clone(), self.shared.clock.now_ns());
+        self.shared.board.states().iter().map(|state| words(state, &names, now_ns)).collect()
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.shared.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// `cpu:0: stage 0 waits for input from feed for 12.3 ms, last step 41`
+fn words(state: &State, names: &Recording, now_ns: u64) -> String {
+    let since = match state.since_ns {
+        0 => String::new(),
+        since_ns => format!(" for {}", time(now_ns.saturating_sub(since_ns))),
+    };
+    let last = state.step.map_or(", no step yet".into(), |step| format!(", last step {step}"));
+    let does = match state.doing {
+        Doing::Acts => format!("acts on step {}{since}", state.step.unwrap_or_default()),
+        Doing::Waits(wait) => format!("waits for {}{since}{last}", names.wait(wait)),
+        Doing::Rests => format!("is between two turns{last}"),
+        Doing::Down => format!("is down{since}{last}"),
+        Doing::Finished => format!("has finished{last}"),
+    };
+    format!("{}: {} {does}", state.lane, state.actor)
 }
 
 /// The number of the entry that was just pushed.
@@ -207,6 +241,12 @@ impl Recorder {
     #[inline]
     pub fn point(&self, track: Track, at_ns: u64, event: Event) {
         self.span(track, at_ns, at_ns, event);
+    }
+
+    /// Where what the actors do is shown.
+    #[inline]
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
     }
 
     /// The clock, for who sets it.

@@ -173,7 +173,7 @@ fn percent(share: f64) -> String {
 }
 
 /// A duration with three digits and its unit.
-fn time(ns: u64) -> String {
+pub(super) fn time(ns: u64) -> String {
     match ns as f64 {
         ns if ns >= 1e9 => format!("{:.2} s", ns / 1e9),
         ns if ns >= 1e6 => format!("{:.2} ms", ns / 1e6),

@@ -27,6 +27,8 @@ pub mod engine;
 pub mod error;
 pub mod job;
 mod json;
+mod limits;
+mod supervise;
 pub mod text;
 
 pub use actors::batcher::Capture;
@@ -41,3 +43,4 @@ pub use engine::{
 pub use error::{Error, ExitCode};
 pub use graph::plan::Bounds;
 pub use json::JsonFault;
+pub use limits::Limit;

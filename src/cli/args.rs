@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, LoadFormat};
 use crate::engine::{Engine, EngineBuilder};
 use crate::error::Error;
+use crate::supervise::Handles;
 use actors::trace::Level;
 use clap::{Args, Parser, Subcommand};
 use graph::DType;
@@ -224,10 +225,50 @@ pub(super) struct Run {
     /// Seed of requests that have none of their own.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
+    /// Print the plan, and what every queue and buffer holds at most, before the job begins.
+    #[arg(long)]
+    pub(super) explain: bool,
+    /// Run in this process, without a parent that starts it again.
+    #[arg(long)]
+    pub(super) no_supervise: bool,
+    /// How long after SIGTERM or SIGHUP requests in flight may take; those that take longer run again.
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(super) drain_seconds: u64,
+    /// What a lost terminal (SIGHUP) does: drain pauses the job, detach goes on.
+    #[arg(long, value_name = "WHAT", default_value = "drain", value_parser = on_hangup)]
+    pub(super) on_hangup: OnHangup,
+    /// What the parent process has left open.
+    #[arg(long, hide = true, value_parser = handles)]
+    pub(super) supervised: Option<Handles>,
     #[command(flatten)]
     pub(super) tracing: Tracing,
     #[command(flatten)]
     pub(super) deploy: Deploy,
+}
+
+/// What a lost terminal does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum OnHangup {
+    /// What SIGTERM does.
+    Drain,
+    /// Nothing.
+    Detach,
+}
+
+fn on_hangup(text: &str) -> Result<OnHangup, String> {
+    match text {
+        "drain" => Ok(OnHangup::Drain),
+        "detach" => Ok(OnHangup::Detach),
+        _ => Err("allowed: drain, detach".into()),
+    }
+}
+
+fn handles(text: &str) -> Result<Handles, String> {
+    let numbers =
+        text.split_once(',').and_then(|(lifeline, sheet)| Some((lifeline.parse().ok()?, sheet.parse().ok()?)));
+    numbers
+        .map(|(lifeline, sheet)| Handles { lifeline, sheet })
+        .ok_or_else(|| "only a parent process gives this".into())
 }
 
 #[derive(Args, Debug)]

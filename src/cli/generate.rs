@@ -1,6 +1,6 @@
 //! `generate`: one prompt, streamed to the terminal.
 
-use super::{Failure, args};
+use super::{Failure, args, say};
 use crate::Sampling;
 use crate::engine::{Ended, Generation, Output, RequestError};
 use crate::text::Conversation;
@@ -15,7 +15,7 @@ pub(super) fn generate(args: &args::Generate, trace: &Trace) -> Result<(), Failu
         std::io::stdin().read_to_string(&mut prompt).map_err(Failure::io("standard input"))?;
     }
     let engine = args.deploy.builder()?.trace(trace).build()?;
-    engine.notes().iter().for_each(|note| eprintln!("note: {note}"));
+    engine.notes().iter().for_each(|note| say(format!("note: {note}")));
     if engine.tokenizer().is_none() {
         let (what, why) = (engine.name().to_string(), "has no tokenizer.json; use `run` with token_ids".to_string());
         return Err(Failure::Reference { what, why });

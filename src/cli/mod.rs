@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod generate;
+mod limits;
 mod parity;
 mod plan;
 mod run;
@@ -10,11 +11,14 @@ mod shard_check;
 mod trace;
 
 use crate::error::{Error, ExitCode, read_exit_code};
-use crate::job::Pause;
+use crate::supervise::Child;
 use actors::trace::ChromeFault;
 use args::{Cli, Command};
 use clap::Parser;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use trace::Unwritten;
 
 /// Why a command ended without success.
 #[derive(Debug, thiserror::Error)]
@@ -66,15 +70,33 @@ pub enum Failure {
     #[error("{0}")]
     Check(String),
     /// Work remains.
-    #[error("paused: {pause}. {done}{} lines are done; the same command with --resume goes on", .total.map(|total| format!(" of {total}")).unwrap_or_default())]
+    #[error("paused: {pause}. {done}{} lines are done; {}", .total.map(|total| format!(" of {total}")).unwrap_or_default(), onward(.command))]
     Paused {
         /// Lines with a record.
         done: u64,
         /// Lines of the job.
         total: Option<u64>,
         /// Why.
-        pause: Pause,
+        pause: String,
+        /// What goes on with it; nothing can where the input is a pipe.
+        command: Option<String>,
     },
+    /// Fewer files may be open than a run opens.
+    #[error("open files are limited to {limit} (ulimit -n), a run needs {wanted}; raise the limit")]
+    OpenFiles {
+        /// The limit.
+        limit: u64,
+        /// What is needed.
+        wanted: u64,
+    },
+}
+
+/// How a job goes on.
+fn onward(command: &Option<String>) -> String {
+    match command {
+        Some(command) => format!("the same command with --resume goes on:\n  {command}"),
+        None => "a pipe cannot be read again, so that the rest of them is not".into(),
+    }
 }
 
 impl Failure {
@@ -86,7 +108,7 @@ impl Failure {
             Failure::Read { source, .. } => read_exit_code(source).code(),
             Failure::Reference { .. } | Failure::Trace { .. } => ExitCode::Data.code(),
             Failure::Check(_) => 1,
-            Failure::Paused { .. } => ExitCode::Paused.code(),
+            Failure::Paused { .. } | Failure::OpenFiles { .. } => ExitCode::Paused.code(),
         }
     }
 
@@ -98,7 +120,8 @@ impl Failure {
 
 /// Runs the command that `argv` names; returns its exit code.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match Cli::try_parse_from(args::normalise(argv)) {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let cli = match Cli::try_parse_from(args::normalise(argv.iter().cloned())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are not errors; nothing can be done when the terminal is gone.
@@ -106,24 +129,90 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { ExitCode::Usage.code() } else { 0 };
         }
     };
-    if let Err(error) = crate::checkpoint::report_lost_pages() {
-        eprintln!("note: a file that is lost while it is mapped ends the process without a word: {error}");
+    if let Command::Run(args) = &cli.command
+        && let Some(code) = run::supervise(args, &argv)
+    {
+        return code;
     }
-    let done = match cli.command {
-        Command::Run(args) => trace::record(&args.tracing, |trace| run::run(&args, trace)),
-        Command::Generate(args) => trace::record(&args.tracing, |trace| generate::generate(&args, trace)),
-        Command::Parity(args) => trace::record(&args.tracing, |trace| parity::parity(&args, trace)),
-        Command::ShardCheck(args) => trace::record(&args.tracing, |trace| shard_check::shard_check(&args, trace)),
-        Command::Bench(args) => trace::record(&args.tracing, |trace| bench::bench(&args, trace)),
-        Command::Trace(args) => trace::trace(&args),
-        Command::Plan(args) => plan::plan(&args),
-        Command::Models(args) => plan::models(&args),
+    if let Err(error) = crate::checkpoint::report_lost_pages() {
+        say(format!("note: a file that is lost while it is mapped ends the process without a word: {error}"));
+    }
+    let done = |done: Result<(), Failure>| done.map(|()| 0);
+    let ended = match cli.command {
+        Command::Run(args) => run_here(&args, &argv),
+        Command::Generate(args) => done(trace::record(&args.tracing, |trace| generate::generate(&args, trace))),
+        Command::Parity(args) => done(trace::record(&args.tracing, |trace| parity::parity(&args, trace))),
+        Command::ShardCheck(args) => done(trace::record(&args.tracing, |trace| shard_check::shard_check(&args, trace))),
+        Command::Bench(args) => done(trace::record(&args.tracing, |trace| bench::bench(&args, trace))),
+        Command::Trace(args) => done(trace::trace(&args)),
+        Command::Plan(args) => done(plan::plan(&args)),
+        Command::Models(args) => done(plan::models(&args)),
     };
-    match done {
-        Ok(()) => 0,
-        Err(failure) => {
-            eprintln!("millstream: {failure}");
-            failure.exit_code()
+    ended.unwrap_or_else(|failure| {
+        say(format!("millstream: {failure}"));
+        failure.exit_code()
+    })
+}
+
+/// Runs a job in this process, which may have a parent.
+fn run_here(args: &args::Run, argv: &[OsString]) -> Result<u8, Failure> {
+    let child =
+        args.supervised.map(Child::new).transpose().map_err(Failure::io("what the parent process left open"))?;
+    let board = child.as_ref().map(Child::board).unwrap_or_default();
+    trace::record_on(board, Unwritten::Noted, &args.tracing, |trace| run::run(args, argv, trace, child))
+}
+
+/// Says something on standard error. Whoever listened may have gone, which is no reason to end a job.
+fn say(words: impl AsRef<str>) {
+    drop(writeln!(std::io::stderr().lock(), "{}", words.as_ref()));
+}
+
+/// Clears the line that a progress bar of another process has left on the terminal.
+fn clear_line() {
+    let mut out = std::io::stderr().lock();
+    if out.is_terminal() {
+        drop(write!(out, "\r\x1b[2K"));
+    }
+}
+
+/// The command that goes on with the job of this one; none where its input is a pipe.
+fn resume_command(argv: &[OsString], job: &Path) -> Option<String> {
+    if crate::job::is_pipe(job).unwrap_or(false) {
+        return None;
+    }
+    let own = |word: &&OsString| !word.to_string_lossy().starts_with("--supervised=");
+    let mut words: Vec<&OsStr> = argv.iter().filter(own).map(OsString::as_os_str).collect();
+    let resume = OsStr::new("--resume");
+    if !words.contains(&resume) {
+        words.insert(2.min(words.len()), resume);
+    }
+    Some(words.into_iter().map(|word| quoted(&word.to_string_lossy())).collect::<Vec<_>>().join(" "))
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_goes_on_can_be_pasted() {
+        let cases = [
+            (&["millstream", "run", "a.jsonl", "-o", "b"][..], "millstream run --resume a.jsonl -o b"),
+            (
+                &["/x/millstream", "run", "--supervised=3,4", "it's", "-o", "b", "--resume"],
+                "/x/millstream run 'it'\\''s' -o b --resume",
+            ),
+            (&["m", "run", "-o", "", "--", "-a"], "m run --resume -o '' -- -a"),
+        ];
+        for (argv, expect) in cases {
+            let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
+            assert_eq!(resume_command(&argv, Path::new("a.jsonl")).as_deref(), Some(expect));
         }
+        assert_eq!(resume_command(&["m".into(), "run".into()], Path::new("-")), None);
     }
 }

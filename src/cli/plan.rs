@@ -1,6 +1,6 @@
 //! `plan` and `models`: what would run, and what can; and the manifest of a model folder.
 
-use super::{Failure, args};
+use super::{Failure, args, limits, say};
 use crate::checkpoint::write_manifest;
 use graph::models::FAMILIES;
 use graph::plan::explain::explain;
@@ -8,11 +8,11 @@ use graph::plan::explain::explain;
 /// Prints the plan of a deployment.
 pub(super) fn plan(args: &args::Plan) -> Result<(), Failure> {
     let (architecture, plan) = args.deploy.builder()?.plan()?;
-    architecture.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    architecture.notes.iter().for_each(|note| say(format!("note: {note}")));
     if args.json {
         println!("{}", plan.to_json())
     } else {
-        print!("{}", explain(&plan))
+        print!("{}{}", explain(&plan), limits::explain(&plan, false))
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `trace`: what bounded a run. And what `--trace` of the other commands does: records, and writes the file at the end.
 
-use super::{Failure, args};
-use actors::trace::{ChromeRead, Summary, Trace, TraceLayer, Verdict, Words, read_chrome, write_chrome};
+use super::{Failure, args, say};
+use actors::trace::{Board, ChromeRead, Summary, Trace, TraceLayer, Verdict, Words, read_chrome, write_chrome};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -16,23 +16,49 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Runs `command`, which records into the trace it is given, and writes the file that was asked for, whatever became of the
 /// command. Its engine has ended by then, so waits that lasted to the end are in the trace too.
-pub(super) fn record(
+pub(super) fn record<T>(
     tracing: &args::Tracing,
-    command: impl FnOnce(&Trace) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let trace = Trace::with_level(tracing.trace_level);
+    command: impl FnOnce(&Trace) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    record_on(Board::default(), Unwritten::Fails, tracing, command)
+}
+
+/// What comes of a trace that cannot be written at the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unwritten {
+    /// The command fails.
+    Fails,
+    /// It is noted: the command has done more than this.
+    Noted,
+}
+
+/// As [`record`], on a board that others may see.
+pub(super) fn record_on<T>(
+    board: Board,
+    unwritten: Unwritten,
+    tracing: &args::Tracing,
+    command: impl FnOnce(&Trace) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let trace = Trace::with_board(tracing.trace_level, board);
     let Some(file) = &tracing.trace else { return command(&trace) };
     // Made before the work: hours later is too late to hear that it cannot be written.
     let out = File::create(file).map_err(Failure::io(file.display()))?;
     let listening = listen(&trace);
     let done = command(&trace);
     drop(listening);
-    match (done, write(&trace, file, out)) {
-        (Err(failure), Err(unwritten)) => {
-            eprintln!("millstream: {unwritten}");
-            Err(failure)
+    match (write(&trace, file, out), unwritten) {
+        (Ok(()), _) => done,
+        (Err(failure), Unwritten::Noted) => {
+            say(format!("note: the trace is not whole, and nothing else is the worse for it: {failure}"));
+            done
         }
-        (done, written) => done.and(written),
+        (Err(failure), Unwritten::Fails) => match done {
+            Ok(_) => Err(failure),
+            Err(first) => {
+                say(format!("millstream: {failure}"));
+                Err(first)
+            }
+        },
     }
 }
 
@@ -50,7 +76,7 @@ fn write(trace: &Trace, file: &Path, out: File) -> Result<(), Failure> {
     let mut out = BufWriter::new(out);
     write_chrome(&recording, &mut out).and_then(|_| out.flush()).map_err(Failure::io(file.display()))?;
     if recording.lost > 0 {
-        eprintln!("note: {}: the first {} records are lost, the last part is there", file.display(), recording.lost);
+        say(format!("note: {}: the first {} records are lost, the last part is there", file.display(), recording.lost));
     }
     Ok(())
 }

@@ -26,15 +26,15 @@ use std::time::Duration;
 use tracing::info_span;
 
 /// Records that each lane keeps: about a minute of a small model's steps.
-const TRACE_RECORDS: usize = 1 << 16;
+pub(super) const TRACE_RECORDS: usize = 1 << 16;
 /// How long a lane polls before it sleeps, where it has a core of its own.
 const SPIN: Duration = Duration::from_micros(50);
 /// Bulletins between the conductor and the detokeniser: one written, one read, two on their way.
-const BULLETINS: usize = 4;
+pub(super) const BULLETINS: usize = 4;
 /// Orders that wait for the conductor.
-const ORDERS: usize = 256;
+pub(super) const ORDERS: usize = 256;
 /// Sequences whose text has ended that wait to be given up: the conductor takes them all in every turn.
-const CANCELS: usize = 4096;
+pub(super) const CANCELS: usize = 4096;
 
 /// How an engine is to be built; see [`Engine::builder`].
 #[derive(Clone)]

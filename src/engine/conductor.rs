@@ -208,7 +208,7 @@ fn notice(update: &Update, samples: &Samples) -> Notice {
         Update::Token { id, token, logits: range, score, .. } => {
             Notice::Token { id: *id, token: *token, logits: logits(range), logprob: logprob(score) }
         }
-        Update::Finished { id, reason } => Notice::Ended { id: *id, reason: *reason },
+        Update::Finished { id, reason } => Notice::Ended { id: *id, reason: *reason, step: samples.step },
     }
 }
 

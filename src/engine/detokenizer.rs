@@ -36,8 +36,8 @@ pub(crate) enum Notice {
     Prompt { id: u64, position: u32, logits: Option<Vec<f32>>, logprob: Option<TokenLogprob> },
     /// The next token.
     Token { id: u64, token: u32, logits: Option<Vec<f32>>, logprob: Option<TokenLogprob> },
-    /// The end of a sequence; nothing follows under its id.
-    Ended { id: u64, reason: Finish },
+    /// The end of a sequence, known from a step; nothing follows under its id.
+    Ended { id: u64, reason: Finish, step: u64 },
     /// The end of all sequences.
     Failed { why: String },
 }
@@ -105,7 +105,7 @@ impl Detokenizer {
                 let Some(reader) = self.readers.get_mut(id) else { return };
                 // The end of a sequence stands right behind its last token.
                 let end = next.and_then(|next| match next {
-                    Notice::Ended { id: ended, reason } if ended == id => Some(*reason),
+                    Notice::Ended { id: ended, reason, .. } if ended == id => Some(*reason),
                     Notice::Begun { .. }
                     | Notice::Prompt { .. }
                     | Notice::Token { .. }
@@ -126,9 +126,9 @@ impl Detokenizer {
                     self.give_up(*id, Ended::Cancelled);
                 }
             }
-            Notice::Ended { id, reason } => {
+            Notice::Ended { id, reason, step } => {
                 if let Some(reader) = self.readers.remove(id) {
-                    reader.tell(Output::Ended(reader.ended(*reason)));
+                    reader.tell(Output::Ended(reader.ended(*reason, *step)));
                 }
             }
             Notice::Failed { why } => self.fail_all(why),
@@ -187,7 +187,7 @@ impl Reader {
     }
 
     /// The end of the sequence as its stream hears it.
-    fn ended(&self, reason: Finish) -> Ended {
+    fn ended(&self, reason: Finish, step: u64) -> Ended {
         match reason {
             Finish::Stop { token } if self.listener.end_tokens.contains(&token) => {
                 Ended::Stop { reason: StopReason::EndToken(token) }
@@ -195,7 +195,9 @@ impl Reader {
             Finish::Stop { token } => Ended::Stop { reason: StopReason::Token(token) },
             Finish::Length => Ended::Length,
             Finish::Cancelled => Ended::Cancelled,
-            Finish::Fault { fault: RowFault::NonFinite, position } => Ended::Failed(Failure::NonFinite { position }),
+            Finish::Fault { fault: RowFault::NonFinite, position } => {
+                Ended::Failed(Failure::NonFinite { step, position })
+            }
             Finish::Fault { fault: RowFault::NothingAllowed, position } => {
                 Ended::Failed(Failure::NothingAllowed { position })
             }

@@ -6,6 +6,7 @@ mod detokenizer;
 mod devices;
 mod error;
 mod fingerprint;
+mod limits;
 mod output;
 mod request;
 mod stream;
@@ -13,6 +14,7 @@ mod supervision;
 
 pub use builder::EngineBuilder;
 pub use error::EngineError;
+pub use limits::limits;
 pub use output::{Completion, Ended, Failure, Output, PromptRow, StopReason, Token, TokenLogprob};
 pub use request::{Generation, RequestError, ValidRequest};
 pub use stream::{NotYet, Stream};

@@ -10,8 +10,10 @@ pub enum Failure {
     #[error(transparent)]
     Refused(#[from] RequestError),
     /// A row of logits had an infinity or no number in it.
-    #[error("the logits of position {position} are not all finite")]
+    #[error("step {step}: the logits of position {position} are not all finite")]
     NonFinite {
+        /// The step that computed it.
+        step: u64,
         /// The row's position in the sequence.
         position: u32,
     },

@@ -3,35 +3,11 @@
 //! A fault leaves an actor's inputs held and nothing sent, so the same step acts again and gives the same bits. A refusal of the kernels
 //! would only come again, so it is final. The clock is the caller's.
 
+use crate::supervise::{Intensity, RESTARTS_MAX, WINDOW};
 use actors::lane::{Down, Fault, LaneOrders};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-/// Restarts within [`WINDOW`] before the engine gives up.
-const RESTARTS_MAX: usize = 5;
-/// Over which restarts are counted.
-const WINDOW: Duration = Duration::from_secs(60);
-
-/// When actors were restarted lately.
-#[derive(Debug, Default)]
-struct Intensity {
-    restarts: VecDeque<Duration>,
-}
-
-impl Intensity {
-    /// Whether one more restart is within the limits; counts it.
-    fn allows(&mut self, now: Duration) -> bool {
-        while self.restarts.front().is_some_and(|&at| now.saturating_sub(at) > WINDOW) {
-            self.restarts.pop_front();
-        }
-        if self.restarts.len() >= RESTARTS_MAX {
-            return false;
-        }
-        self.restarts.push_back(now);
-        true
-    }
-}
 
 /// The lanes by name, known once they all run.
 pub(super) type Lanes = Arc<OnceLock<BTreeMap<String, LaneOrders>>>;
@@ -54,7 +30,7 @@ impl Supervisor {
         if matches!(down.fault, Fault::Refused { .. }) {
             return Err(said);
         }
-        if !self.intensity.allows(now) {
+        if self.intensity.allows(now).is_none() {
             let seconds = WINDOW.as_secs();
             return Err(format!("{said}; {RESTARTS_MAX} restarts within {seconds} s were not enough"));
         }
@@ -69,16 +45,6 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn restarts_are_limited_within_a_window_that_moves() {
-        let mut intensity = Intensity::default();
-        assert!((0..5).all(|second| intensity.allows(Duration::from_secs(second))));
-        assert!(!intensity.allows(Duration::from_secs(30)));
-        // The first one has left the window.
-        assert!(intensity.allows(WINDOW + Duration::from_nanos(1)));
-        assert!(!intensity.allows(WINDOW + Duration::from_nanos(2)));
-    }
 
     #[test]
     fn a_refusal_is_final_and_a_lane_that_is_not_there_cannot_restart() {

@@ -4,7 +4,8 @@
 //! in the output is committed, and whatever is committed comes into the output.
 
 use super::journal::{
-    Action, Contents, Files, Header, Hold, InFlight, Index, JournalError, Mode, Places, Record, Writer, exists, read,
+    Action, Contents, Files, Header, Hold, Holder, InFlight, Index, JournalError, Mode, Places, Record, Writer, exists,
+    read,
 };
 use super::output::{Mended, Output};
 use super::resume::{Refusal, Resume};
@@ -30,6 +31,8 @@ pub struct Opening<'a> {
     pub input: &'a Path,
     /// Whether it is to go on where it ended.
     pub resume: bool,
+    /// Which process to turn to, as a second one is told; this one unless given.
+    pub holder: Option<u32>,
 }
 
 /// How a job was begun.
@@ -86,7 +89,9 @@ impl Ledger {
         if written && !exists(files.as_ref(), &places.journal)? {
             return Err(foreign().into());
         }
-        let hold = Hold::take(files.as_ref(), &places.journal, &places.note)?;
+        let own = Holder::own();
+        let holder = Holder { pid: opening.holder.unwrap_or(own.pid), ..own };
+        let hold = Hold::take_as(files.as_ref(), &places.journal, &places.note, &holder)?;
         let journal = &places.journal;
         let handle = files.open(journal, Mode::Read).map_err(JournalError::io(journal, Action::Open))?;
         let contents = read(handle.as_ref(), journal)?;

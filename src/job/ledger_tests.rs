@@ -24,6 +24,7 @@ fn open(memory: &Memory, resume: bool) -> Result<(Ledger, Begun), JobError> {
         line_hashes: &[1, 2],
         input: Path::new("job.jsonl"),
         resume,
+        holder: None,
     })
 }
 

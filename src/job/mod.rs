@@ -1,9 +1,11 @@
 //! Jobs: a line in, a request; a result, a line out; a journal between them, so that nothing that is done is done again.
 
 mod chat_result;
+mod fault;
 mod fields;
 pub mod journal;
 mod ledger;
+mod limits;
 mod line;
 mod messages;
 mod output;
@@ -18,7 +20,9 @@ mod runner;
 mod sampling;
 mod scan;
 
+pub use fault::{Standing, note_fault, standing};
 pub use ledger::{Begun, Ledger, Opening, Tally};
+pub use limits::limits;
 pub use line::{LineError, LineParser, Refused};
 pub use output::{Edited, Mended, rebuild};
 pub use reader::{LINE_BYTES_MAX, LineReader, RawLine};
@@ -27,6 +31,7 @@ pub use result::{
     Choice, ErrorLine, FinishReason, Form, Logprobs, PromptLogprob, PromptLogprobs, ResultLine, TopLogprobs, Usage,
 };
 pub use resume::{InputChange, Refusal, Resume};
+pub(crate) use run::is_pipe;
 pub use run::{Job, OpenJob};
 pub use runner::{Interrupt, Pause, Progress, Summary, Unwatched};
 pub use sampling::{MAX_TOKENS, SamplingError, Telling, generations};

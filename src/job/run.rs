@@ -20,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const INDEX_LINES_SAID: u64 = 1_000_000;
 /// Bytes a line that are held at most: while the input is read 12 for its hashes, then 8 for its place in the journal; the rest
 /// is what the journal's first records take while they are written.
-const INDEX_BYTES_A_LINE: u64 = 24;
+pub(super) const INDEX_BYTES_A_LINE: u64 = 24;
 
 /// A job: requests of one JSONL file, results to another.
 #[derive(Clone, Debug)]
@@ -31,6 +31,7 @@ pub struct Job {
     resume: bool,
     strict: bool,
     max_error_rate: Option<f64>,
+    holder: Option<u32>,
     files: Arc<dyn Files>,
 }
 
@@ -39,7 +40,7 @@ impl Job {
     pub fn new(input: impl Into<PathBuf>, output: impl AsRef<Path>) -> Self {
         let places = Places::of(output.as_ref());
         let (input, files) = (input.into(), Arc::new(Disk));
-        Self { input, places, seed: 0, resume: false, strict: false, max_error_rate: None, files }
+        Self { input, places, seed: 0, resume: false, strict: false, max_error_rate: None, holder: None, files }
     }
 
     /// Seed of requests that have none of their own.
@@ -63,6 +64,12 @@ impl Job {
     /// Pauses when more than this share of at least 100 lines, or of all, are error records. Without it, when all of at least 100 are and lines are left.
     pub fn max_error_rate(mut self, share: f64) -> Self {
         self.max_error_rate = Some(share);
+        self
+    }
+
+    /// Names another process of this machine as the one to turn to, when somebody else wants the job: the one that supervises this one.
+    pub fn held_for(mut self, pid: u32) -> Self {
+        self.holder = Some(pid);
         self
     }
 
@@ -107,6 +114,7 @@ impl Job {
             line_hashes: &hashes,
             input: &self.input,
             resume: self.resume,
+            holder: self.holder,
         })?;
         let settings =
             Settings { input: self.input.clone(), seed: self.seed, max_error_rate: self.max_error_rate, total };
@@ -115,7 +123,7 @@ impl Job {
 }
 
 /// Whether an input can be read only once.
-fn is_pipe(input: &Path) -> Result<bool, JobError> {
+pub(crate) fn is_pipe(input: &Path) -> Result<bool, JobError> {
     if input == Path::new("-") {
         return Ok(true);
     }
@@ -142,6 +150,11 @@ impl OpenJob {
     /// What has its record already, where nothing is left to do.
     pub fn finished(&self) -> Option<super::ledger::Tally> {
         matches!(self.begun, Begun::Finished(_)).then(|| self.ledger.tally())
+    }
+
+    /// Where it stands: lines with a record, and lines of the job.
+    pub fn standing(&self) -> (u64, Option<u64>) {
+        (self.ledger.tally().done, self.settings.total)
     }
 
     /// Gives the job back without running it.

@@ -10,6 +10,7 @@ use super::result::ErrorLine;
 use super::scan::{JobError, hash};
 use crate::engine::Engine;
 use crate::error::Error;
+use graph::plan::Plan;
 use std::collections::HashSet;
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ const RATE_LINES_MIN: u64 = 100;
 const LINES_A_TURN: usize = 64;
 /// Faults after which a request that ran alone is not tried again.
 const FAULTS_MAX: u32 = 2;
+/// By how much the company of a suspect shrinks.
+const COMPANY_CUT: usize = 16;
 
 /// A wish to end, from a signal handler or another thread. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +38,11 @@ impl Interrupt {
     /// Asks once more: the first time ends with the requests in flight, the second at once. Returns how often it was asked.
     pub fn ask(&self) -> u8 {
         self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Asks as if for the `level`th time, unless that has been reached.
+    pub(crate) fn reach(&self, level: u8) {
+        self.0.fetch_max(level, Ordering::Relaxed);
     }
 
     fn asked(&self) -> u8 {
@@ -263,8 +271,7 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
 
     /// Begins as many requests as there is room for.
     fn admit(&mut self) -> Result<(), Error> {
-        // Enough for the next step's sequences to be waiting while those of this one run.
-        let window = 2 * self.engine.plan().data().settings.max_num_seqs as usize;
+        let window = window(self.engine.plan());
         for _ in 0..LINES_A_TURN {
             if self.sequences() >= window {
                 break;
@@ -383,15 +390,21 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
     }
 }
 
+/// Sequences that a job has in flight at most: enough for the next step's to be waiting while those of this one run.
+pub(super) fn window(plan: &Plan) -> usize {
+    2 * plan.data().settings.max_num_seqs as usize
+}
+
 /// Whether a request faulted alone as often as is allowed.
 fn quarantined(own: &InFlight) -> bool {
     own.faults >= FAULTS_MAX && own.company == 1
 }
 
-/// How many requests may run beside one that was in flight at a fault, with itself: half of what it was then, so that the one
-/// to blame is found by halving. `None` where there is nothing against it.
+/// How many requests may run beside one that was in flight at a fault, with itself: a sixteenth of what it was then, so that of the 256
+/// that run by default the third fault finds the one to blame alone, and two such requests are found within five restarts. `None`
+/// where there is nothing against it.
 fn company_max(own: Option<InFlight>) -> Option<usize> {
-    own.filter(|own| own.faults > 0).map(|own| (own.company as usize / 2).max(1))
+    own.filter(|own| own.faults > 0).map(|own| (own.company as usize / COMPANY_CUT).max(1))
 }
 
 /// Whether an item may be begun now: suspects run among themselves, in groups that get smaller.

@@ -136,7 +136,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2000)))]
         #[test]
         fn parts_joined_are_the_full_decode(ids in prop::collection::vec(prop_oneof![0u32..300, 0u32..4200], 0..40)) {
             prop_assert_eq!(streamed(&ids).concat(), DEMO.decode(&ids).unwrap());

@@ -6,10 +6,14 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Bytes of a note that are read.
 const NOTE_BYTES_MAX: u64 = 4096;
+/// How long what a holder that is gone has left behind may take to end.
+const ENDING_MAX: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const ENDING_LOOK: Duration = Duration::from_millis(10);
 
 /// Who works on a job.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -33,6 +37,18 @@ impl Holder {
         };
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         Self { pid: std::process::id(), host: kernel("hostname"), boot: kernel("random/boot_id"), since }
+    }
+
+    /// Whether it was a process of this machine, and is none any more.
+    fn is_gone(&self) -> bool {
+        let own = Self::own();
+        if (&self.host, &self.boot) != (&own.host, &own.boot) || self.pid == 0 {
+            return false;
+        }
+        // Behind the name in brackets stands the state; a zombie has ended and is only remembered.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        state.is_none_or(|state| matches!(state, 'Z' | 'X'))
     }
 }
 
@@ -81,9 +97,31 @@ impl Hold {
     /// # Errors
     /// [`JournalError::Held`] where another process has it; else what the system refused.
     pub fn take(files: &dyn Files, journal: &Path, note: &Path) -> Result<Self, JournalError> {
+        Self::take_as(files, journal, note, &Holder::own())
+    }
+
+    /// As [`Hold::take`], and notes `holder` as the process to turn to.
+    ///
+    /// A holder that was killed may leave a process of its own behind that is still ending: that is waited for, five seconds at most.
+    ///
+    /// # Errors
+    /// As [`Hold::take`].
+    pub fn take_as(files: &dyn Files, journal: &Path, note: &Path, holder: &Holder) -> Result<Self, JournalError> {
         let locked = files.open(journal, Mode::Create).map_err(JournalError::io(journal, Action::Create))?;
         let left = read_note(files, note);
-        match locked.try_lock() {
+        let mut taken = locked.try_lock();
+        if left.as_ref().is_some_and(Holder::is_gone) {
+            let tries = (ENDING_MAX.as_millis() / ENDING_LOOK.as_millis()) as u32;
+            for _ in 0..tries {
+                if !matches!(taken, Ok(false)) {
+                    break;
+                }
+                // Nobody sends: what is waited for is the time.
+                let _ = crossbeam::channel::never::<()>().recv_timeout(ENDING_LOOK);
+                taken = locked.try_lock();
+            }
+        }
+        match taken {
             Ok(true) => {}
             Ok(false) => {
                 let unknown = Holder { pid: 0, host: String::new(), boot: String::new(), since: 0 };
@@ -91,7 +129,7 @@ impl Hold {
             }
             Err(source) => return Err(JournalError::NoLocks { file: journal.into(), source }),
         }
-        let text = serde_json::to_vec(&Holder::own()).expect("numbers and strings are JSON");
+        let text = serde_json::to_vec(holder).expect("numbers and strings are JSON");
         let handle = files.open(note, Mode::Create).map_err(JournalError::io(note, Action::Create))?;
         handle.truncate(0).map_err(JournalError::io(note, Action::Cut))?;
         write_all_at(handle.as_ref(), &text, 0).map_err(JournalError::io(note, Action::Write))?;

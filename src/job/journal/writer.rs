@@ -90,11 +90,28 @@ impl Writer {
     /// # Errors
     /// What the system refused.
     pub fn resume(files: Arc<dyn Files>, file: &Path, contents: &Contents) -> Result<Self, JournalError> {
+        Self::go_on(files, file, contents, &Record::Resumed)
+    }
+
+    /// Notes in a journal what ended the process that had written it, with all that was in flight then.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn note_fault(files: Arc<dyn Files>, file: &Path, contents: &Contents, what: &str) -> Result<(), JournalError> {
+        Self::go_on(files, file, contents, &Record::Fault { what }).map(drop)
+    }
+
+    fn go_on(
+        files: Arc<dyn Files>,
+        file: &Path,
+        contents: &Contents,
+        first: &Record<'_>,
+    ) -> Result<Self, JournalError> {
         let handle = files.open(file, Mode::Update).map_err(JournalError::io(file, Action::Open))?;
         handle.truncate(contents.end).map_err(JournalError::io(file, Action::Cut))?;
         let mut writer = Self::new(files, file, handle, contents.end);
         // What was read may have been in memory only: it counts as committed when this sync succeeded.
-        writer.append(&Record::Resumed)?;
+        writer.append(first)?;
         writer.commit()?;
         Ok(writer)
     }

@@ -2,13 +2,17 @@
 # 200 kills of a job of 2,000 requests on the embedded model, each at a random moment, each resumed: every id once, and the output
 # that of a job that nobody killed. Takes minutes, so it is no part of .ci/run; tests/resume.rs does 20 kills of 300 requests there.
 #
-#   tests/killed_jobs.sh [KILLS] [REQUESTS] [SEED]
+# The parent of the job is killed, and its process with it; with WHO=child only the process, which its parent starts again.
+# PROGRAM names a binary that is built already.
+#
+#   [WHO=child] [PROGRAM=...] tests/killed_jobs.sh [KILLS] [REQUESTS] [SEED]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kills=${1:-200} requests=${2:-2000}
 RANDOM=${3:-1}
-cargo build --release --quiet
-program=target/release/millstream
+who=${WHO:-parent}
+[[ -n ${PROGRAM:-} ]] || cargo build --release --quiet
+program=${PROGRAM:-target/release/millstream}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 
@@ -33,16 +37,23 @@ while ((done_kills < kills)); do
     while true; do
         "$program" run "$dir/job.jsonl" -o "$dir/out.jsonl" --resume 2> "$dir/said" &
         process=$!
-        if ((done_kills < kills)); then
+        while ((done_kills < kills)) && kill -0 "$process" 2> /dev/null; do
             moment=$((RANDOM * 32768 + RANDOM))
             moment=$((moment % (calm_ms / 8 + 200)))
             sleep "$((moment / 1000)).$(printf %03d $((moment % 1000)))"
-            kill -KILL "$process" 2> /dev/null || true
-        fi
+            if [[ $who = parent ]]; then
+                kill -KILL "$process" 2> /dev/null || true
+                break
+            fi
+            # Counted here: the parent does not end by it.
+            victim=$(cat "/proc/$process/task/$process/children" 2> /dev/null || true)
+            if [[ -n $victim ]] && kill -KILL $victim 2> /dev/null; then done_kills=$((done_kills + 1)); fi
+        done
         code=0
         wait "$process" 2> /dev/null || code=$?
         case $code in
             0) break ;;
+            75) [[ $who = child ]] ;; # Five restarts within a minute.
             137) done_kills=$((done_kills + 1)) ;;
             *) echo "exit $code: $(cat "$dir/said")"; exit 1 ;;
         esac

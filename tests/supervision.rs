@@ -78,3 +78,40 @@ fn an_actor_that_always_panics_is_named_and_the_engine_ends() {
     assert_eq!(late, [Output::Ended(Ended::Failed(failure.clone()))]);
     scenario.teardown();
 }
+
+/// How many rows are made no numbers; more with `MILLSTREAM_POISONED_ROWS`.
+fn poisoned_rows() -> usize {
+    std::env::var("MILLSTREAM_POISONED_ROWS").ok().and_then(|rows| rows.parse().ok()).unwrap_or(1000)
+}
+
+#[test]
+fn p19_a_row_that_is_no_numbers_fails_alone_and_is_named() {
+    let scenario = FailScenario::setup();
+    let engine = engine(1, 2);
+    let calm = run(&engine);
+    let (mut failed, mut kept, mut round) = (0, 0, 0);
+    while failed < poisoned_rows() {
+        // One row of one step, another one each time.
+        let (skip, row) = (round % 17, round / 17 % 6);
+        fail::cfg("sampler_poison", &format!("{skip}*off->1*return({row})->off")).expect("a plan of faults");
+        let mut here = 0;
+        for ((bits, end), (calm_bits, calm_end)) in run(&engine).iter().zip(&calm) {
+            let Ended::Failed(Failure::NonFinite { step, position }) = end else {
+                kept += 1;
+                assert!((bits, end) == (calm_bits, calm_end), "round {round}: nobody else is changed");
+                continue;
+            };
+            here += 1;
+            assert!(calm_bits.starts_with(bits), "what came before it is what it was");
+            let said = Failure::NonFinite { step: *step, position: *position }.to_string();
+            assert!(said.starts_with("step ") && said.ends_with(" are not all finite"), "{said}");
+        }
+        assert!(here <= 1, "round {round}: one row, one request");
+        failed += here;
+        round += 1;
+    }
+    fail::remove("sampler_poison");
+    assert!(run(&engine) == calm, "nothing stays behind");
+    println!("{failed} rows were no numbers; {kept} other requests had the bits that they have without");
+    scenario.teardown();
+}

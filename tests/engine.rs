@@ -5,6 +5,11 @@ use millstream::checkpoint::{Checkpoint, LoadFormat};
 use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, RequestError, Sampling, Token};
 use std::path::PathBuf;
 
+/// Families without experts or states, each with a folder of reference logits.
+const DENSE: [&str; 12] = [
+    "llama", "mistral", "qwen2", "qwen3", "granite", "phi3", "gemma2", "gemma3", "olmo2", "cohere2", "gpt_neox", "gpt2",
+];
+
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name)
 }
@@ -77,7 +82,7 @@ fn run_parity(name: &str, arguments: &[&str]) {
 
 #[test]
 fn every_layout_is_within_tolerance_of_the_reference() {
-    for name in ["llama", "qwen3", "mixtral", "qwen3_moe"] {
+    for name in DENSE.into_iter().chain(["mixtral", "qwen3_moe"]) {
         for arguments in [
             &[][..],
             &["-tp", "2"],
@@ -85,6 +90,7 @@ fn every_layout_is_within_tolerance_of_the_reference() {
             &["-tp", "2", "-pp", "2"],
             &["--max-num-batched-tokens", "7"],
             &["-tp", "2", "-pp", "2", "--max-num-batched-tokens", "7"],
+            &["-tp", "4"],
         ] {
             run_parity(name, arguments);
         }
@@ -124,6 +130,160 @@ fn chunks_and_threads_do_not_change_a_bit() {
 }
 
 #[test]
+fn nothing_a_request_rides_with_changes_a_bit_of_any_family() {
+    for name in DENSE {
+        let gold = alone(name, Capture::Generated);
+        for (chunk, threads) in [(1, 1), (5, 2), (16, 1), (256, 2)] {
+            let bounds = Bounds { max_num_seqs: Some(chunk.min(6)), ..rows(chunk) };
+            let engine = builder(name).bounds(bounds).threads(threads).build().expect("an engine builds");
+            let others: Vec<_> =
+                (2..8).map(|seed| engine.submit(request(seed, 3 + seed * 9, Capture::Generated))).collect();
+            // Cold beside others, then with its prefix in the cache.
+            assert_eq!(bits(engine.submit(request(1, 75, Capture::Generated))), gold, "{name}, steps of {chunk}, cold");
+            others.into_iter().for_each(|other| drop(bits(other)));
+            assert_eq!(bits(engine.submit(request(1, 75, Capture::Generated))), gold, "{name}, steps of {chunk}, warm");
+        }
+    }
+}
+
+/// Prompts and the reference's logits of a fixture.
+fn references(name: &str) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let read = |file| std::fs::read(fixture(name).join(file)).expect("a fixture has its reference");
+    let json: serde_json::Value = serde_json::from_slice(&read("expected.json")).expect("the reference parses");
+    let logits = read("expected.safetensors");
+    let logits = safetensors::SafeTensors::deserialize(&logits).expect("the logits parse");
+    let cases = json["cases"].as_array().expect("cases").iter().enumerate();
+    let case = |(number, case): (usize, &serde_json::Value)| {
+        let ids = case["prompt"].as_array().expect("a prompt").iter().map(|id| id.as_u64().expect("an id") as u32);
+        let logits = logits.tensor(&format!("logits.{number}")).expect("logits of the case").data();
+        (ids.collect(), logits.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    };
+    cases.map(case).collect()
+}
+
+/// The fixture `name` in a folder of its own, its tensors renamed, with more tensors and another configuration.
+fn rewritten(
+    name: &str,
+    rename: impl Fn(&str) -> String,
+    extra: &[&str],
+    config: impl Fn(serde_json::Value) -> serde_json::Value,
+) -> Checkpoint {
+    let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("rewritten-{name}"));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let read = |file| std::fs::read(fixture(name).join(file)).expect("a fixture's file");
+    let bytes = read("model.safetensors");
+    let stored = safetensors::SafeTensors::deserialize(&bytes).expect("a fixture's tensors");
+    let few = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &[0; 8]).expect("two zeros");
+    let tensors = stored.tensors().into_iter().map(|(name, tensor)| (rename(&name), tensor));
+    let all: Vec<_> = tensors.chain(extra.iter().map(|name| (name.to_string(), few.clone()))).collect();
+    safetensors::serialize_to_file(all, None, &dir.join("model.safetensors")).expect("tensors are written");
+    let json = serde_json::from_slice(&read("config.json")).expect("a fixture's configuration");
+    std::fs::write(dir.join("config.json"), config(json).to_string()).expect("a configuration is written");
+    Checkpoint::open(&dir, LoadFormat::Mmap).expect("the folder opens")
+}
+
+#[test]
+fn a_text_model_is_found_inside_a_larger_one_and_without_its_head() {
+    let gemma = rewritten(
+        "gemma3",
+        |name| format!("language_model.{name}"),
+        &["vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight", "multi_modal_projector.mm_soft_emb_norm.weight"],
+        |text| serde_json::json!({"model_type": "gemma3", "vision_config": {"hidden_size": 4}, "text_config": text}),
+    );
+    let gpt2 = rewritten(
+        "gpt2",
+        |name| name.strip_prefix("transformer.").unwrap_or(name).to_string(),
+        &["h.0.attn.bias", "h.1.attn.masked_bias"],
+        |config| config,
+    );
+    for (name, checkpoint) in [("gemma3", gemma), ("gpt2", gpt2)] {
+        let engine = Engine::builder(checkpoint).capture_logits().threads(1).build().expect("an engine builds");
+        assert_eq!(bits(engine.submit(request(1, 75, Capture::Generated))), alone(name, Capture::Generated), "{name}");
+        let said =
+            engine.notes().iter().any(|note| note.starts_with("the part for images or sound of this checkpoint"));
+        assert_eq!(said, name == "gemma3", "{:?}", engine.notes());
+    }
+}
+
+/// How far logits may be from those of f32 weights where weights, keys and values are rounded to bf16, as `docs/models.md` has it.
+const BF16_BOUNDS: [(&str, f32); 12] = [
+    ("llama", 0.05),
+    ("mistral", 0.05),
+    ("qwen2", 0.08),
+    ("qwen3", 0.1),
+    ("granite", 0.004),
+    ("phi3", 0.08),
+    ("gemma2", 0.04),
+    ("gemma3", 0.04),
+    ("olmo2", 0.07),
+    ("cohere2", 0.05),
+    ("gpt_neox", 0.04),
+    ("gpt2", 0.03),
+];
+
+#[test]
+fn bf16_stays_within_the_stated_bound() {
+    let documented = include_str!("../docs/models.md");
+    let mut wrong = vec![];
+    for (name, bound) in BF16_BOUNDS {
+        let bf16 = builder(name).dtype(graph::DType::Bf16).kv_cache_dtype(graph::DType::Bf16).threads(1);
+        let engine = bf16.build().expect("an engine builds");
+        let mut largest = 0.0f32;
+        for (prompt, wanted) in references(name) {
+            let generation = Generation { capture: Capture::All, ignore_eos: true, ..Generation::greedy(prompt, 1) };
+            let mut found = vec![];
+            for output in engine.submit(generation) {
+                match output {
+                    Output::Prompt(row) => found.extend(row.logits.expect("prompt rows are captured")),
+                    Output::Token(token) => found.extend(token.logits.expect("generated rows are captured")),
+                    Output::Ended(_) => {}
+                }
+            }
+            assert_eq!(found.len(), wanted.len(), "{name}: logits of every position");
+            largest = found.iter().zip(&wanted).map(|(found, wanted)| (found - wanted).abs()).fold(largest, f32::max);
+        }
+        let row = format!("| {name} | {bound} |");
+        if largest > bound || !documented.contains(&row) {
+            wrong.push(format!("{name}: {largest:.1e} from the reference; docs/models.md has the row {row}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Logits of a prompt and the greedy tokens behind it, by a model of made-up weights.
+fn made_up(config: &serde_json::Value, ranks: u32) -> (Vec<f32>, Vec<u32>) {
+    let dir =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("made-up-{}", config["model_type"].as_str().unwrap()));
+    std::fs::create_dir_all(&dir).expect("a folder for a configuration");
+    std::fs::write(dir.join("config.json"), config.to_string()).expect("a configuration is written");
+    let checkpoint = Checkpoint::dummy(&dir).expect("a configuration");
+    let engine = Engine::builder(checkpoint).dummy_weights().dtype(graph::DType::F32).capture_logits();
+    let engine = engine.tensor_parallel_size(ranks).threads(ranks as usize).build().expect("an engine builds");
+    let generation = Generation { capture: Capture::All, ignore_eos: true, ..Generation::greedy(prompt(3, 40), 8) };
+    let found = bits(engine.submit(generation));
+    (found.prompt.iter().chain(&found.generated).flatten().map(|bits| f32::from_bits(*bits)).collect(), found.tokens)
+}
+
+#[test]
+fn heads_and_vocabularies_that_do_not_divide_are_shared_out() {
+    for (kind, kv_heads, ranks) in [("llama", 1, 2), ("olmo2", 1, 2), ("gemma2", 1, 4), ("llama", 2, 4), ("gpt2", 4, 2)]
+    {
+        let config = serde_json::json!({
+            "model_type": kind, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 509,
+            "num_attention_heads": 4, "num_key_value_heads": kv_heads, "head_dim": 8, "rms_norm_eps": 1e-6,
+            "max_position_embeddings": 64, "sliding_window": 16, "tie_word_embeddings": kind == "gpt2"
+        });
+        let (one, tokens) = made_up(&config, 1);
+        let (several, same) = made_up(&config, ranks);
+        assert_eq!(one.len(), several.len());
+        for (one, several) in one.iter().zip(&several) {
+            assert!((one - several).abs() < 2e-4, "{kind} on {ranks} ranks: {several}, on one {one}");
+        }
+        assert_eq!(tokens, same, "{kind} on {ranks} ranks");
+    }
+}
+
+#[test]
 fn a_warm_prefix_does_not_change_a_bit() {
     let gold = alone("qwen3", Capture::Generated);
     let engine = engine("qwen3");
@@ -135,7 +295,7 @@ fn a_warm_prefix_does_not_change_a_bit() {
 
 #[test]
 fn pipelines_do_not_change_a_bit() {
-    for name in ["llama", "qwen3", "mixtral"] {
+    for name in DENSE.into_iter().chain(["mixtral"]) {
         let gold = alone(name, Capture::All);
         for stages in [2, 3] {
             let engine = builder(name).pipeline_parallel_size(stages).build().expect("an engine builds");

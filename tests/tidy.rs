@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// Lines of a file without its tests.
 const FILE_LINES_MAX: usize = 500;
+/// Lines of a model file.
+const MODEL_LINES_MAX: usize = 150;
 /// Places that may hold `unsafe`.
 const UNSAFE: [&str; 6] = [
     "kernels/src/",
@@ -98,6 +100,43 @@ fn a_model_file_names_no_deployment() {
         for line in code(&text) {
             let named = DEPLOYMENT.iter().find(|word| line.to_lowercase().contains(*word));
             assert!(named.is_none(), "{path} names {named:?}: {line}");
+        }
+    }
+}
+
+/// A model file's own lines: without imports, comments, and the rows of the table of families.
+fn own_lines(text: &str) -> Vec<&str> {
+    let mut row = false;
+    let own = |line: &&str| {
+        row |= line.contains(": Family = Family {");
+        let keep = !row && !line.starts_with("use ") && line.len() > 3;
+        row &= *line != "};";
+        keep
+    };
+    code(text).filter(own).collect()
+}
+
+#[test]
+fn a_model_file_is_short_and_says_what_no_other_says() {
+    let blocks = "graph/src/models/blocks/";
+    let of_models =
+        |path: &str| path.starts_with("graph/src/models/") && !path.starts_with(blocks) && !path.ends_with("mod.rs");
+    let files: Vec<(String, String)> = sources().into_iter().filter(|(path, _)| of_models(path)).collect();
+    // What most of them have is the frame of a model file.
+    let frame =
+        |line: &&str| files.iter().filter(|(_, text)| own_lines(text).contains(line)).count() * 2 <= files.len();
+    let own = |text: &str| own_lines(text).into_iter().filter(frame).map(String::from).collect::<Vec<_>>();
+    for (number, (path, text)) in files.iter().enumerate() {
+        let lines = text.lines().count();
+        assert!(lines <= MODEL_LINES_MAX, "{path} has {lines} lines; at most {MODEL_LINES_MAX}");
+        for (other, theirs) in &files[number + 1..] {
+            let (mine, theirs) = (own(text), own(theirs));
+            let shared = mine.iter().filter(|line| theirs.contains(line)).count();
+            let shorter = mine.len().min(theirs.len());
+            assert!(
+                shared * 3 <= shorter,
+                "{path} and {other} share {shared} of {shorter} lines: one file and a parameter"
+            );
         }
     }
 }

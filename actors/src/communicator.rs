@@ -20,21 +20,27 @@ const RANKS: usize = 16;
 pub struct Collective {
     how: Move,
     width: usize,
+    blocks: usize,
     inputs: Vec<Input<Tensor>>,
     output: Option<Output<Tensor>>,
     held: Vec<Delivery<Tensor>>,
 }
 
 impl Collective {
-    /// A collective whose terms have `width` elements a row and arrive in the order of ranks. Without an output this rank only
-    /// contributes, and has no inputs either.
+    /// A collective whose terms have `width` elements a row, in `blocks` runs that are gathered one by one, and arrive in the order of
+    /// ranks. Without an output this rank only contributes, and has no inputs either.
     ///
     /// # Panics
     /// For a move that the local communicator does not have; the plan refuses those.
-    pub fn new(how: Move, width: u32, inputs: Vec<Input<Tensor>>, output: Option<Output<Tensor>>) -> Self {
+    pub fn new(
+        how: Move,
+        (width, blocks): (u32, u32),
+        inputs: Vec<Input<Tensor>>,
+        output: Option<Output<Tensor>>,
+    ) -> Self {
         assert!(matches!(how, Move::AllReduce | Move::AllGather(_)), "the plan holds only moves that exist");
         let held = Vec::with_capacity(inputs.len());
-        Self { how, width: width as usize, inputs, output, held }
+        Self { how, width: width as usize, blocks: blocks as usize, inputs, output, held }
     }
 
     /// Takes what is there; says what is missing.
@@ -66,7 +72,7 @@ impl Collective {
             Move::AllGather(_) => {
                 bytes = len as u64 * 8 * parts.len() as u64;
                 let all = len * parts.len();
-                concat::columns(&parts, rows as usize, &mut slot.memory.as_f32_mut()[..all]);
+                concat::columns(&parts, rows as usize * self.blocks, &mut slot.memory.as_f32_mut()[..all]);
             }
             Move::AllReduce | Move::Nothing | Move::Slice(_) | Move::AllToAll { .. } | Move::ReduceScatter(_) => {
                 reduce::sum(&parts, &mut slot.memory.as_f32_mut()[..len]);

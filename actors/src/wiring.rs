@@ -218,7 +218,7 @@ impl Seat<'_> {
         let collective = |plan: &CollectivePlan| {
             let inputs = plan.inputs.iter().map(|&port| self.input(port)).collect();
             let output = plan.output.map(|port| self.output(port));
-            Collective::new(plan.how, plan.width, inputs, output)
+            Collective::new(plan.how, (plan.width, plan.blocks), inputs, output)
         };
         let collectives = plans.iter().map(collective).collect();
         Box::new(LocalCommunicator::new(&self.plan.name, self.track, collectives))

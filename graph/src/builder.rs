@@ -19,6 +19,7 @@ use crate::model::{Draft, Model, Node, ParamDef, Section};
 use crate::op::{Attention, Binary, Norm, Op, Recurrence, Unary};
 use crate::rope::Rope;
 use crate::routing::Routing;
+use crate::stored::Stored;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Add, Mul};
@@ -74,11 +75,19 @@ impl Builder {
     /// Declares a weight by its checkpoint name; a name asked for twice is one weight (tied). A name with `{}` is one tensor for each
     /// entry of the first axis, with the entry's number in place of the `{}`.
     pub fn param(&self, name: impl Into<String>, axes: &[Axis]) -> Param<'_> {
-        let (name, inner) = (name.into(), &mut *self.inner.borrow_mut());
-        let params = &mut inner.draft.params;
-        let known = params.iter().position(|p| p.name == name && p.axes == axes);
-        let id = known.unwrap_or_else(|| {
-            params.push(ParamDef { name, axes: axes.to_vec() });
+        self.declare(ParamDef::new(name, axes))
+    }
+
+    /// Declares a weight with the axes it is read by and the dimensions of the tensor it is stored in: in another order, or as one
+    /// part of several side by side.
+    pub fn part(&self, name: impl Into<String>, axes: &[Axis], stored: Vec<Stored>) -> Param<'_> {
+        self.declare(ParamDef { name: name.into(), axes: axes.to_vec(), stored })
+    }
+
+    fn declare(&self, param: ParamDef) -> Param<'_> {
+        let params = &mut self.inner.borrow_mut().draft.params;
+        let id = params.iter().position(|known| *known == param).unwrap_or_else(|| {
+            params.push(param);
             params.len() - 1
         });
         Param { id: ParamId(id as u32), builder: PhantomData }
@@ -92,6 +101,11 @@ impl Builder {
     /// The step's token ids, one a row.
     pub fn tokens(&self) -> Value<'_> {
         self.push(Op::Tokens, None)
+    }
+
+    /// The entry of `table` for each row's position in its sequence.
+    pub fn positions<'b>(&'b self, table: Param<'b>) -> Value<'b> {
+        self.push(Op::Positions { table: table.id }, None)
     }
 
     /// Closes the graph.

@@ -47,6 +47,16 @@ pub enum GraphError {
         /// The axes of the second.
         second: String,
     },
+    /// A tensor of which no weight has some part.
+    #[error("tensor {name}: its parts have {elements} elements, it has {whole}; every part belongs to a weight")]
+    Parts {
+        /// The name in the checkpoint.
+        name: String,
+        /// Elements of all its weights.
+        elements: u64,
+        /// Elements of the tensor.
+        whole: u64,
+    },
     /// A weight, axis or value that the tables do not have.
     #[error("%{node} ({op}): {what} {number} does not exist; there are {count}")]
     Unknown {

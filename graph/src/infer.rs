@@ -23,6 +23,11 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             at.wants(table.len() >= 2, "table", "an entry axis and at least one more", table)?;
             Ok(ids.iter().chain(&table[1..]).copied().collect())
         }
+        Op::Positions { table } => {
+            let table = at.param(table)?;
+            at.wants(table.len() >= 2, "table", "an entry axis and at least one more", table)?;
+            Ok(std::iter::once(&ROWS).chain(&table[1..]).copied().collect())
+        }
         Op::Contract { x, w } => {
             let (x, w) = (at.value(x)?, at.param(w)?);
             let summed = w.iter().filter(|a| x.contains(a)).count();

@@ -8,7 +8,8 @@ mod recurrent;
 use crate::axis::{Axis, ParamId, ValueId};
 use crate::model::{Model, entry_name};
 use crate::op::{Attention, Binary, Norm, NormKind, Op, Unary};
-use crate::rope::Rope;
+use crate::rope::{Pairing, Rope};
+use crate::stored::Strides;
 
 /// A value: the lengths of its axes, and its elements with the last axis innermost.
 #[derive(Clone, PartialEq, Debug)]
@@ -73,14 +74,29 @@ impl Interpreter<'_> {
                 names.flat_map(|name| (self.weight)(&name)).collect()
             }
         };
-        assert_eq!(data.len() as u64, self.model.elements(&param.axes), "{}: elements fit the axes", param.name);
-        data
+        let Some(Strides { offset, strides, elements }) = self.model.strides(id) else {
+            assert_eq!(data.len() as u64, self.model.elements(&param.axes), "{}: elements fit the axes", param.name);
+            return data;
+        };
+        assert_eq!(data.len() as u64, elements, "{}: elements fit the dimensions", param.name);
+        let mut places = vec![offset as usize];
+        for (&axis, stride) in param.axes.iter().zip(strides) {
+            let steps = 0..self.length(axis);
+            let along = |place: &usize| steps.clone().map(|i| place + i * stride as usize).collect::<Vec<_>>();
+            places = places.iter().flat_map(along).collect();
+        }
+        places.into_iter().map(|place| data[place]).collect()
     }
 
     fn compute(&self, op: &Op) -> Vec<f32> {
         match *op {
             Op::Tokens => self.tokens.iter().map(|&t| f32::from_bits(t)).collect(),
             Op::Gather { .. } => self.gather(op),
+            Op::Positions { .. } => {
+                let (table, entries) = (self.param(op), self.entries(op));
+                assert!(self.tokens.len() <= entries, "a sequence is no longer than the table of positions");
+                table[..self.tokens.len() * (table.len() / entries)].to_vec()
+            }
             Op::Contract { x, .. } => self.contract(op, x),
             Op::Bias { x, .. } => {
                 let w = self.param(op);
@@ -90,7 +106,7 @@ impl Interpreter<'_> {
                 let w = self.param(op);
                 self.value(x).data.chunks_exact(w.len()).flat_map(|run| norm(run, &w, how)).collect()
             }
-            Op::Rope { x, ref rope } => rotate(self.value(x), rope),
+            Op::Rope { x, ref rope } => rotate(self.value(x), &rope.over(self.tokens.len() as u32)),
             Op::Attend { q, k, v, sinks, how } => {
                 let sinks = sinks.map(|_| self.param(op));
                 attend([q, k, v].map(|id| self.value(id)), sinks.as_deref(), how)
@@ -122,6 +138,11 @@ impl Interpreter<'_> {
         }
     }
 
+    /// Entries of the table that an op looks up in.
+    fn entries(&self, op: &Op) -> usize {
+        self.length(self.model.param(op.param().expect("a lookup has a table")).axes[0])
+    }
+
     fn pair(&self, x: ValueId, gates: ValueId) -> [&Tensor; 2] {
         [x, gates].map(|id| self.value(id))
     }
@@ -138,8 +159,7 @@ impl Interpreter<'_> {
 
     fn gather(&self, op: &Op) -> Vec<f32> {
         let table = self.param(op);
-        let entries = self.length(self.model.param(op.param().expect("gather has a table")).axes[0]);
-        let width = table.len() / entries;
+        let width = table.len() / self.entries(op);
         self.tokens.iter().flat_map(|&t| table[t as usize * width..][..width].iter().copied()).collect()
     }
 
@@ -172,12 +192,16 @@ fn rotate(x: &Tensor, rope: &Rope) -> Vec<f32> {
     let mut out = x.data.clone();
     for (run, out) in out.chunks_exact_mut(x.dims[x.dims.len() - 1]).enumerate() {
         let position = (run / heads) as f32;
-        for i in 0..half {
-            let angle = position * frequencies[i];
+        for (i, frequency) in frequencies.iter().enumerate() {
+            let angle = position * frequency;
             let (sin, cos) = (angle.sin() * amplitude, angle.cos() * amplitude);
-            let (a, b) = (out[i], out[i + half]);
-            out[i] = a * cos - b * sin;
-            out[i + half] = b * cos + a * sin;
+            let (first, second) = match rope.pairing {
+                Pairing::Halves => (i, i + half),
+                Pairing::Neighbours => (2 * i, 2 * i + 1),
+            };
+            let (a, b) = (out[first], out[second]);
+            out[first] = a * cos - b * sin;
+            out[second] = b * cos + a * sin;
         }
     }
     out

@@ -18,6 +18,7 @@ pub mod op;
 pub mod plan;
 pub mod rope;
 pub mod routing;
+pub mod stored;
 pub mod text;
 pub mod verify;
 
@@ -28,5 +29,6 @@ pub use dtype::DType;
 pub use error::{ConfigFault, GraphError};
 pub use model::{Draft, Model, Node, ParamDef, Section, entry_name};
 pub use op::{Attention, Binary, Norm, NormKind, Op, Recurrence, Unary};
-pub use rope::{Rope, RopeScaling};
+pub use rope::{Pairing, Rope, RopeScaling};
 pub use routing::{Routing, Score};
+pub use stored::{Stored, Strides};

@@ -5,6 +5,8 @@
 use crate::axis::{Axis, AxisDef, Extent, ParamId, ValueId};
 use crate::error::GraphError;
 use crate::op::Op;
+use crate::stored::{Stored, Strides, dims, strides};
+use std::collections::BTreeSet;
 
 /// Which part of the network a node belongs to; partitions cut between sections, never inside one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -38,13 +40,29 @@ pub struct Node {
     pub section: Section,
 }
 
-/// A weight of the checkpoint.
+/// A weight: a tensor of the checkpoint, or a part of one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParamDef {
-    /// Its name in the checkpoint.
+    /// The tensor's name in the checkpoint.
     pub name: String,
-    /// Its axes, in the order in which the checkpoint stores them.
+    /// Its axes, in the order in which ops read them.
     pub axes: Vec<Axis>,
+    /// The dimensions of the tensor, in the order in which the checkpoint has them.
+    pub stored: Vec<Stored>,
+}
+
+impl ParamDef {
+    /// A weight that is stored as it is read.
+    pub fn new(name: impl Into<String>, axes: &[Axis]) -> Self {
+        let stored = axes.iter().map(|&axis| Stored::Axis(axis)).collect();
+        Self { name: name.into(), axes: axes.to_vec(), stored }
+    }
+
+    /// Whether it is stored as it is read: all of its tensor, axis by axis.
+    pub fn is_plain(&self) -> bool {
+        let plain = |(dim, axis): (&Stored, &Axis)| *dim == Stored::Axis(*axis);
+        self.stored.len() == self.axes.len() && self.stored.iter().zip(&self.axes).all(plain)
+    }
 }
 
 /// Where the number of an entry stands in the name of a weight that is stored as one tensor for each entry of its first axis.
@@ -126,18 +144,16 @@ impl Model {
 
     /// Product of the fixed lengths: elements of a weight, or of one row of a value.
     pub fn elements(&self, axes: &[Axis]) -> u64 {
-        axes.iter().filter_map(|&a| self.length(a)).map(u64::from).product()
+        self.0.elements(axes)
     }
 
-    /// Elements of all weights.
-    pub fn parameters(&self) -> u64 {
-        self.params().iter().map(|p| self.elements(&p.axes)).sum()
-    }
-
-    /// The tensors of the checkpoint that make up the weights, with the lengths of their axes.
+    /// The tensors that the weights are read from, each once: name and lengths of its dimensions, of which neighbours may be one in
+    /// the checkpoint. A weight whose name counts entries is one tensor for each entry of its first axis.
     pub fn tensors(&self) -> Vec<(String, Vec<u32>)> {
+        let mut seen = BTreeSet::new();
         let tensors = |param: &ParamDef| {
-            let dims: Vec<u32> = param.axes.iter().map(|&a| self.length(a).unwrap_or(1)).collect();
+            let length = |len: u64| u32::try_from(len).unwrap_or(u32::MAX);
+            let dims: Vec<u32> = dims(&self.0, &param.stored).into_iter().map(length).collect();
             match entry_name(&param.name, 0) {
                 None => vec![(param.name.clone(), dims)],
                 Some(_) => {
@@ -146,7 +162,18 @@ impl Model {
                 }
             }
         };
-        self.params().iter().flat_map(tensors).collect()
+        self.params().iter().filter(|param| seen.insert(&param.name)).flat_map(tensors).collect()
+    }
+
+    /// Where the elements of a weight are in its tensor; `None` where they are all of it, in order.
+    pub fn strides(&self, id: ParamId) -> Option<Strides> {
+        let param = self.param(id);
+        (!param.is_plain()).then(|| strides(&self.0, &param.axes, &param.stored))
+    }
+
+    /// Elements of all weights.
+    pub fn parameters(&self) -> u64 {
+        self.params().iter().map(|p| self.elements(&p.axes)).sum()
     }
 
     /// How many layers the sections count.
@@ -191,6 +218,12 @@ impl Draft {
             Extent::Fixed(n) => Some(n),
             Extent::Rows => None,
         }
+    }
+
+    /// Product of the fixed lengths; at most what a u64 holds.
+    pub fn elements(&self, axes: &[Axis]) -> u64 {
+        let lengths = axes.iter().filter_map(|&a| self.length(a)).map(u64::from);
+        lengths.fold(1, u64::saturating_mul)
     }
 
     /// Names of axes, joined by commas.

@@ -129,6 +129,11 @@ pub enum Op {
         /// Token ids.
         ids: ValueId,
     },
+    /// Row lookup by the position of each row in its sequence: table `[positions, …]` → `[rows, …]`.
+    Positions {
+        /// The weight looked up in; its first axis is the one that positions count.
+        table: ParamId,
+    },
     /// Sum over every axis that both operands name: x `[rows, kept…, summed…]`, w `[new…, summed…]` → `[rows, kept…, new…]`.
     Contract {
         /// Activations.
@@ -255,7 +260,7 @@ impl Op {
     /// The values this op reads, in order.
     pub fn operands(&self) -> Vec<ValueId> {
         match *self {
-            Op::Tokens => vec![],
+            Op::Tokens | Op::Positions { .. } => vec![],
             Op::Gather { ids, .. } => vec![ids],
             Op::Contract { x, .. } | Op::Bias { x, .. } | Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x],
             Op::Attend { q, k, v, .. } => vec![q, k, v],
@@ -280,6 +285,7 @@ impl Op {
     pub fn param(&self) -> Option<ParamId> {
         match *self {
             Op::Gather { table: p, .. }
+            | Op::Positions { table: p }
             | Op::Contract { w: p, .. }
             | Op::Bias { w: p, .. }
             | Op::Norm { w: p, .. }
@@ -299,6 +305,7 @@ impl Op {
         match self {
             Op::Tokens => "tokens",
             Op::Gather { .. } => "gather",
+            Op::Positions { .. } => "positions",
             Op::Contract { .. } => "contract",
             Op::Bias { .. } => "bias",
             Op::Norm { norm: Norm { kind: NormKind::Rms, .. }, .. } => "rms_norm",

@@ -1,7 +1,6 @@
 //! Rotary position embedding: which angles a position turns by.
 //!
-//! Source: Su et al. 2021, arXiv:2104.09864. The rotation pairs element `i` with element `i + dims/2` (the convention of
-//! Hugging Face checkpoints), not neighbours.
+//! Source: Su et al. 2021, arXiv:2104.09864.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +13,26 @@ pub struct Rope {
     pub dims: u32,
     /// How the series is stretched beyond the positions seen in training.
     pub scaling: RopeScaling,
+    /// Which elements turn together.
+    #[serde(default, skip_serializing_if = "Pairing::is_halves")]
+    pub pairing: Pairing,
+}
+
+/// Which two elements of a head turn together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pairing {
+    /// `i` and `i + dims/2`, as most Hugging Face checkpoints have it.
+    #[default]
+    Halves,
+    /// `2i` and `2i + 1`, as the paper has it.
+    Neighbours,
+}
+
+impl Pairing {
+    fn is_halves(&self) -> bool {
+        *self == Self::Halves
+    }
 }
 
 /// A stretching of the frequencies, by the name `rope_type` has in a checkpoint.
@@ -50,10 +69,56 @@ pub enum RopeScaling {
         original: u32,
         /// What the rotated vectors are multiplied by.
         attention_factor: f32,
+        /// Whether the ramp begins and ends at whole pairs.
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        truncate: bool,
+    },
+    /// A divisor of each frequency, for short sequences and for long ones (Ding et al. 2024, arXiv:2402.13753).
+    LongRope {
+        /// Divisors for sequences of at most `original` positions.
+        short: Vec<f32>,
+        /// Divisors for longer ones.
+        long: Vec<f32>,
+        /// Positions seen in training.
+        original: u32,
+        /// What the rotated vectors are multiplied by.
+        attention_factor: f32,
     },
 }
 
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(flag: &bool) -> bool {
+    *flag
+}
+
 impl Rope {
+    /// All of `dims` elements in halves, unscaled.
+    pub fn plain(theta: f32, dims: u32) -> Self {
+        Self { theta, dims, scaling: RopeScaling::Default, pairing: Pairing::Halves }
+    }
+
+    /// The same with another pairing.
+    pub fn paired(self, pairing: Pairing) -> Self {
+        Self { pairing, ..self }
+    }
+
+    /// The rotation for sequences of at most `length` positions: where a scaling has several forms, the one that serves this length is
+    /// its only one.
+    pub fn over(&self, length: u32) -> Self {
+        let mut own = self.clone();
+        if let RopeScaling::LongRope { short, long, original, .. } = &mut own.scaling {
+            if length > *original {
+                short.clone_from(long);
+            } else {
+                long.clone_from(short);
+            }
+        }
+        own
+    }
+
     /// Radians a position turns each pair by, `dims / 2` of them.
     pub fn frequencies(&self) -> Vec<f32> {
         let half = self.dims / 2;
@@ -64,7 +129,9 @@ impl Rope {
     /// What the cosine and the sine are multiplied by.
     pub fn amplitude(&self) -> f32 {
         match self.scaling {
-            RopeScaling::Yarn { attention_factor, .. } => attention_factor,
+            RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
+                attention_factor
+            }
             RopeScaling::Default | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. } => 1.0,
         }
     }
@@ -73,6 +140,9 @@ impl Rope {
         let turn = 2.0 * std::f64::consts::PI;
         match self.scaling {
             RopeScaling::Default => frequency,
+            RopeScaling::LongRope { ref short, .. } => {
+                frequency / short.get(pair as usize).map_or(1.0, |&divisor| divisor.into())
+            }
             RopeScaling::Linear { factor } => frequency / f64::from(factor),
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original } => {
                 let (low, high) = (f64::from(low_freq_factor), f64::from(high_freq_factor));
@@ -86,14 +156,17 @@ impl Rope {
                     frequency * (kept + (1.0 - kept) / f64::from(factor))
                 }
             }
-            RopeScaling::Yarn { factor, beta_fast, beta_slow, original, .. } => {
+            RopeScaling::Yarn { factor, beta_fast, beta_slow, original, truncate, .. } => {
                 // The pair whose wavelength makes `beta` turns over the training length.
                 let pair_of = |beta: f32| {
                     let wave = f64::from(original) / (f64::from(beta) * turn);
                     f64::from(self.dims) * wave.ln() / (2.0 * f64::from(self.theta).ln())
                 };
-                let first = pair_of(beta_fast).floor().max(0.0);
-                let last = pair_of(beta_slow).ceil().min(f64::from(self.dims) - 1.0);
+                let (mut first, mut last) = (pair_of(beta_fast), pair_of(beta_slow));
+                if truncate {
+                    (first, last) = (first.floor(), last.ceil());
+                }
+                let (first, last) = (first.max(0.0), last.min(f64::from(self.dims) - 1.0));
                 let span = if last > first { last - first } else { 0.001 };
                 let divided = ((f64::from(pair) - first) / span).clamp(0.0, 1.0);
                 frequency * ((1.0 - divided) + divided / f64::from(factor))
@@ -107,7 +180,23 @@ mod tests {
     use super::*;
 
     fn rope(scaling: RopeScaling) -> Rope {
-        Rope { theta: 10000.0, dims: 8, scaling }
+        Rope { scaling, ..Rope::plain(10000.0, 8) }
+    }
+
+    #[test]
+    fn longrope_divides_by_the_list_that_serves_the_length() {
+        let scaling = RopeScaling::LongRope {
+            short: vec![1.0; 4],
+            long: vec![2.0, 4.0, 8.0, 16.0],
+            original: 64,
+            attention_factor: 1.2,
+        };
+        let plain = rope(RopeScaling::Default).frequencies();
+        assert_eq!(rope(scaling.clone()).over(64).frequencies(), plain);
+        let long = rope(scaling).over(65);
+        assert_eq!(long.amplitude(), 1.2);
+        assert_eq!(long.frequencies()[3], plain[3] / 16.0);
+        assert_eq!(long.over(10), long, "the choice is made once");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::model::{Draft, Node, ParamDef, Section};
 use crate::op::{Attention, Binary, Norm, NormKind, Op, Unary};
 use crate::rope::Rope;
 use crate::routing::Routing;
+use crate::stored::Stored;
 use std::fmt::Write;
 
 /// The text of `draft`.
@@ -26,7 +27,7 @@ pub fn print(draft: &Draft) -> String {
         }
     }
     for param in &draft.params {
-        line(format!("param {} [{}]", param.name, draft.names(&param.axes)));
+        line(format!("param {} [{}]{}", param.name, draft.names(&param.axes), stored_text(draft, param)));
     }
     let mut section = None;
     for (number, node) in draft.nodes.iter().enumerate() {
@@ -40,13 +41,34 @@ pub fn print(draft: &Draft) -> String {
     text
 }
 
+/// Nothing for a weight stored as it is read, else the tensor's dimensions: `stored [hidden, (kv_heads head_dim|>kv_heads head_dim)]`.
+fn stored_text(draft: &Draft, param: &ParamDef) -> String {
+    if param.is_plain() {
+        return String::new();
+    }
+    let run = |axes: &[Axis]| draft.names(axes).replace(", ", " ");
+    let dim = |dim: &Stored| match dim {
+        Stored::Axis(axis) => run(&[*axis]),
+        Stored::Joined { parts, part } => {
+            let mark = |which| if which == *part { ">" } else { "" };
+            let parts: Vec<String> =
+                parts.iter().enumerate().map(|(i, axes)| mark(i).to_string() + &run(axes)).collect();
+            format!("({})", parts.join("|"))
+        }
+    };
+    format!(" stored [{}]", param.stored.iter().map(dim).collect::<Vec<_>>().join(", "))
+}
+
 fn op_text(draft: &Draft, op: &Op) -> String {
     let mut text = op.name().to_string();
     for v in op.operands() {
         write!(text, " %{}", v.0).expect("a String takes any text");
     }
     for p in op.params() {
-        write!(text, " {}", draft.params[p.index()].name).expect("a String takes any text");
+        let name = &draft.params[p.index()].name;
+        let nth = draft.params[..p.index()].iter().filter(|other| other.name == *name).count() + 1;
+        let place = if nth > 1 { format!("#{nth}") } else { String::new() };
+        write!(text, " {name}{place}").expect("a String takes any text");
     }
     match op {
         Op::Norm { norm, .. } if norm.offset == 0.0 => text + &format!(" eps={}", norm.eps),
@@ -67,6 +89,7 @@ fn op_text(draft: &Draft, op: &Op) -> String {
         }
         Op::Tokens
         | Op::Gather { .. }
+        | Op::Positions { .. }
         | Op::Contract { .. }
         | Op::Bias { .. }
         | Op::ShortConv { .. }
@@ -118,8 +141,12 @@ impl Parser {
             }
             "param" => {
                 let (name, axes) = rest.split_once(' ').ok_or("a weight reads `param NAME [AXES]`")?;
-                let axes = self.axes(axes)?;
-                self.draft.params.push(ParamDef { name: name.into(), axes });
+                let (axes, stored) = axes.split_once(" stored ").map_or((axes, None), |(a, s)| (a, Some(s)));
+                let mut param = ParamDef::new(name, &self.axes(axes)?);
+                if let Some(stored) = stored {
+                    param.stored = self.stored(stored)?;
+                }
+                self.draft.params.push(param);
             }
             "embed" => self.section = Section::Embed,
             "layer" => self.section = Section::Layer(rest.parse().map_err(|_| "a layer has a number")?),
@@ -148,6 +175,7 @@ impl Parser {
         let p = |i: usize| words.get(i).ok_or("a weight is missing").and_then(|w| self.param(w));
         Ok(match words[0] {
             "tokens" => Op::Tokens,
+            "positions" => Op::Positions { table: p(1)? },
             "gather" => Op::Gather { ids: v(1)?, table: p(2)? },
             "contract" => Op::Contract { x: v(1)?, w: p(2)? },
             "bias" => Op::Bias { x: v(1)?, w: p(2)? },
@@ -200,9 +228,32 @@ impl Parser {
         })
     }
 
-    fn param(&self, name: &str) -> Read<ParamId> {
-        let at = self.draft.params.iter().position(|p| p.name == name).ok_or("no weight has this name")?;
+    /// A weight by its name, with `#2` behind it where it is the second of that name.
+    fn param(&self, text: &str) -> Read<ParamId> {
+        let (name, nth) = match text.rsplit_once('#') {
+            Some((name, nth)) => (name, nth.parse().map_err(|_| "the place of a weight among its like is a number")?),
+            None => (text, 1usize),
+        };
+        let mut like = self.draft.params.iter().enumerate().filter(|(_, p)| p.name == name);
+        let (at, _) = like.nth(nth.saturating_sub(1)).ok_or("no weight has this name")?;
         Ok(ParamId(at as u32))
+    }
+
+    fn stored(&self, text: &str) -> Read<Vec<Stored>> {
+        let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).ok_or("dimensions stand in brackets")?;
+        let run = |axes: &str| self.axes(&format!("[{}]", axes.replace(' ', ", ")));
+        let dim = |text: &str| match text.strip_prefix('(').and_then(|t| t.strip_suffix(')')) {
+            None => match run(text)?[..] {
+                [axis] => Ok(Stored::Axis(axis)),
+                _ => Err("a stored dimension is an axis, or parts in parentheses"),
+            },
+            Some(parts) => {
+                let part = parts.split('|').position(|part| part.starts_with('>')).ok_or("no part is marked by >")?;
+                let parts = parts.split('|').map(|part| run(part.trim_start_matches('>'))).collect::<Read<_>>()?;
+                Ok(Stored::Joined { parts, part })
+            }
+        };
+        inner.split(", ").map(dim).collect()
     }
 
     fn axes(&self, text: &str) -> Read<Vec<Axis>> {

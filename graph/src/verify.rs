@@ -1,7 +1,8 @@
 //! The laws of a logical graph. All faults are returned, not the first.
 //!
 //! 1. Axis 0 is `rows`, and no other axis is bound at every step; names are unique; lengths are at least 1.
-//! 2. A weight has a name of its own, and axes that exist, differ, and are not `rows`.
+//! 2. A weight has axes that exist, differ, are not `rows`, and are those it is stored along. Weights of one name are different parts
+//!    of one tensor, and together all of it.
 //! 3. A node reads only values computed before it and weights that exist.
 //! 4. The axes of a node are those that [`crate::infer`] gives; constants are in range.
 //! 5. No op mixes all rows with sampled rows, and rows are sampled once.
@@ -9,11 +10,12 @@
 //! 7. Every weight, and every value but the output, is read.
 //! 8. The output is `[rows, vocabulary]` behind `sampled_rows`.
 
-use crate::axis::{Axis, Extent};
+use crate::axis::Extent;
 use crate::error::GraphError;
 use crate::infer::{ROWS, infer};
-use crate::model::{Draft, Section};
+use crate::model::{Draft, ParamDef, Section};
 use crate::op::Op;
+use crate::stored;
 use std::collections::BTreeMap;
 
 /// Every law that `draft` breaks.
@@ -45,7 +47,7 @@ fn axes(draft: &Draft, faults: &mut Vec<GraphError>) {
 }
 
 fn params(draft: &Draft, faults: &mut Vec<GraphError>) {
-    let mut seen: BTreeMap<&str, &[Axis]> = BTreeMap::new();
+    let mut seen: BTreeMap<&str, Vec<&ParamDef>> = BTreeMap::new();
     for param in &draft.params {
         let exist = param.axes.iter().all(|a| a.index() < draft.axes.len());
         let differ = param.axes.iter().enumerate().all(|(i, a)| !param.axes[..i].contains(a));
@@ -55,15 +57,27 @@ fn params(draft: &Draft, faults: &mut Vec<GraphError>) {
             (_, false, ..) => Some("an axis that does not exist"),
             (_, _, false, _) => Some("one axis named twice"),
             (.., true) => Some("a weight has no rows"),
-            (false, true, true, false) => None,
+            (false, true, true, false) => stored::fault(draft, &param.axes, &param.stored),
         };
         if let Some(what) = what {
             let axes = draft.names(&param.axes);
             faults.push(GraphError::ParamAxes { name: param.name.clone(), axes, what });
         }
-        if let Some(first) = seen.insert(&param.name, &param.axes) {
-            let (first, second) = (draft.names(first), draft.names(&param.axes));
+        let others = seen.entry(&param.name).or_default();
+        if let Some(first) = others.iter().find(|other| !stored::disjoint(&other.stored, &param.stored)) {
+            let (first, second) = (draft.names(&first.axes), draft.names(&param.axes));
             faults.push(GraphError::ParamTwice { name: param.name.clone(), first, second });
+        }
+        others.push(param);
+    }
+    if !faults.is_empty() {
+        return;
+    }
+    for (name, parts) in seen {
+        let elements = parts.iter().fold(0u64, |all, part| all.saturating_add(draft.elements(&part.axes)));
+        let whole = stored::strides(draft, &parts[0].axes, &parts[0].stored).elements;
+        if elements != whole {
+            faults.push(GraphError::Parts { name: name.into(), elements, whole });
         }
     }
 }

@@ -54,6 +54,24 @@ fn the_text_form_reads_back_as_the_same_graph() {
 }
 
 #[test]
+fn every_conformance_model_reads_back_from_its_text() {
+    let folders = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance");
+    let mut read = 0;
+    for folder in
+        std::fs::read_dir(folders).expect("the fixtures are there").map(|entry| entry.expect("an entry").path())
+    {
+        let Ok(config) = std::fs::read_to_string(folder.join("config.json")) else { continue };
+        let config: serde_json::Value = serde_json::from_str(&config).expect("a fixture's configuration parses");
+        let Ok(architecture) = models::describe(config.as_object().expect("an object")) else { continue };
+        let model = architecture.model;
+        let draft = text::parse(&text::print(model.draft())).expect("printed text parses");
+        assert_eq!(Model::check(draft).expect("still lawful"), model, "{}", folder.display());
+        read += 1;
+    }
+    assert!(read >= 12, "{read} fixtures");
+}
+
+#[test]
 fn one_device_runs_one_stage() {
     let plan = deployed(&qwen3(2), 1, 1).expect("a lawful plan");
     check(&explain::explain(&plan), include_str!("golden/plan_1x1.txt"));

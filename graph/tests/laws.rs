@@ -72,6 +72,26 @@ fn graphs() {
         "param model.layers.0.input_layernorm.weight [ffn]",
         "%2 (rms_norm model.layers.0.input_layernorm.weight): weight: wants the last axes of [rows, hidden], got [ffn]",
     );
+    let down = "param model.layers.0.mlp.down_proj.weight [hidden, ffn]";
+    let stored = |how: &str| format!("{down} stored {how}");
+    let name = "model.layers.0.mlp.down_proj.weight";
+    graph(
+        down,
+        &stored("[hidden, hidden]"),
+        &format!("weight {name} [hidden, ffn]: the axes it is stored along are not its own"),
+    );
+    graph(
+        down,
+        &stored("[hidden, (ffn|>ffn)]"),
+        &format!("tensor {name}: its parts have 384 elements, it has 768; every part belongs to a weight"),
+    );
+    graph(
+        down,
+        &stored("[hidden, (ffn|ffn)]"),
+        "line 16: no part is marked by >: \"param model.layers.0.mlp.down_proj.weight [hidden, ffn] stored [hidden, (ffn|ffn\"",
+    );
+    graph("scale=0.5", "scale=0.5 window=0", "%8 (attend): window is 0; allowed: 1 or more");
+    graph("scale=0.5", "scale=0.5 softcap=-1", "%8 (attend): softcap is -1; allowed: above 0");
     graph("param lm_head", "param spare [ffn]\nparam lm_head", "weight spare is never read");
     graph(
         "%13 = silu %12 : [rows, ffn]",
@@ -150,12 +170,9 @@ fn refused(change: impl FnOnce(&mut Deployment<'static>), devices: &[&str], want
 fn deployments() {
     let two = ["cpu:0", "cpu:1"];
     refused(
-        |d| (d.tensor, d.pipeline) = (3, 1),
-        &["cpu:0", "cpu:1", "cpu:2"],
-        &[
-            "tensor-parallel-size 3 does not divide axis kv_heads of length 2; legal degrees: 1, 2",
-            "tensor-parallel-size 3 does not divide axis vocab of length 32; legal degrees: 1, 2",
-        ],
+        |d| (d.tensor, d.pipeline) = (5, 1),
+        &["cpu:0", "cpu:1", "cpu:2", "cpu:3", "cpu:4"],
+        &["tensor-parallel-size 5 does not divide axis ffn of length 24; legal degrees: 1, 2, 3, 4, 6, 8, 12, 24"],
     );
     refused(
         |d| d.layer_partition = Some(vec![4, 0]),
@@ -224,6 +241,32 @@ fn a_default_is_lowered_to_fit_and_says_so() {
 }
 
 /// Breaks a lawful plan and reads what [`Plan::check`] says.
+#[test]
+fn heads_that_do_not_divide_are_shared_and_said_so() {
+    let mut wide = config();
+    (wide["num_attention_heads"], wide["num_key_value_heads"]) = (json!(12), json!(2));
+    wide["head_dim"] = json!(4);
+    let wide = models::describe(wide.as_object().expect("an object")).expect("lawful").model;
+    let notes = |model: &Model, degree: usize| {
+        let mut deployment = deployment(&["cpu:0", "cpu:1", "cpu:2", "cpu:3"][..degree]);
+        (deployment.tensor, deployment.pipeline) = (degree as u32, 1);
+        compile(model, &deployment).expect("no degree is refused for its heads").data().settings.notes.clone()
+    };
+    let vocab =
+        "tensor-parallel-size 3 does not divide 32 vocab: every rank computes all of the embedding and the head";
+    assert_eq!(
+        notes(&wide, 3),
+        [
+            "tensor-parallel-size 3 does not divide 2 kv_heads: queries_per_kv is cut instead, and every rank holds all kv_heads",
+            vocab
+        ]
+    );
+    assert_eq!(
+        notes(&model(), 3),
+        ["tensor-parallel-size 3 does not divide 2 kv_heads: every rank computes all of attention", vocab]
+    );
+}
+
 #[track_caller]
 fn broken(change: impl FnOnce(&mut RawPlan), wants: &[&str]) {
     let mut deployment = deployment(&["cpu:0", "cpu:1", "cpu:2", "cpu:3"]);
@@ -374,13 +417,14 @@ fn configured(change: Value, wants: &[&str]) {
 
 #[test]
 fn configurations() {
-    let types: Vec<&str> = models::FAMILIES.iter().flat_map(|f| f.model_types).copied().collect();
-    let known = format!("known: {}", types.join(", "));
+    let known: Vec<&str> = models::FAMILIES.iter().flat_map(|family| family.model_types).copied().collect();
+    let known = format!("known: {}", known.join(", "));
+    let start = "docs/adding-a-model.md says how to describe another one";
     configured(
         json!({"model_type": "llame"}),
-        &[&format!("config.json: model_type is \"llame\"; {known}; the nearest is llama")],
+        &[&format!("config.json: model_type is \"llame\"; {known}; the nearest: llama; {start}")],
     );
-    configured(json!({"model_type": "-"}), &[&format!("config.json: model_type is missing; {known}")]);
+    configured(json!({"model_type": "-"}), &[&format!("config.json: model_type is missing; {known}; {start}")]);
     configured(json!({"hidden_size": "-"}), &["config.json: hidden_size is missing; llama needs it"]);
     configured(
         json!({"vocab_size": -5, "num_hidden_layers": 0, "intermediate_size": 1e18}),
@@ -407,7 +451,7 @@ fn configurations() {
     );
     configured(
         json!({"rope_scaling": {"rope_type": "spiral"}}),
-        &["config.json: rope_scaling.rope_type is spiral; allowed: default, linear, dynamic, llama3, yarn"],
+        &["config.json: rope_scaling.rope_type is spiral; allowed: default, linear, dynamic, llama3, yarn, longrope"],
     );
     configured(
         json!({"rope_scaling": {"rope_type": "linear", "factor": 0}}),

@@ -39,7 +39,17 @@ fn bounds() -> impl Strategy<Value = Bounds> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let family = prop_oneof![Just("llama"), Just("qwen3")];
+    let family = prop_oneof![
+        Just("llama"),
+        Just("qwen3"),
+        Just("qwen2"),
+        Just("phi3"),
+        Just("gemma2"),
+        Just("olmo2"),
+        Just("cohere2"),
+        Just("gpt_neox"),
+        Just("gpt2")
+    ];
     let shape = (1u32..7, 1u32..5, 1u32..4, 1u32..40, 1u32..80, any::<bool>());
     let degrees = (1u32..5, 1u32..5, 14u32..28);
     (family, shape, degrees, bounds()).prop_map(|(family, shape, (tensor, pipeline, memory), bounds)| {
@@ -66,7 +76,7 @@ fn model(case: &Case) -> Model {
     let config = json!({
         "model_type": case.family, "hidden_size": 16, "intermediate_size": case.ffn, "vocab_size": case.vocabulary,
         "num_hidden_layers": case.layers, "num_attention_heads": case.kv_heads * case.group,
-        "num_key_value_heads": case.kv_heads, "head_dim": 4, "rms_norm_eps": 1e-6,
+        "num_key_value_heads": case.kv_heads, "head_dim": 4, "rms_norm_eps": 1e-6, "partial_rotary_factor": 1.0,
         "tie_word_embeddings": case.tied, "max_position_embeddings": 64
     });
     models::describe(config.as_object().expect("an object")).expect("a lawful configuration").model
@@ -96,7 +106,10 @@ fn held(plan: &Plan) -> BTreeMap<(u32, String), u64> {
     for actor in &plan.data().actors {
         if let Role::Stage { stage, rank, program, .. } = &actor.role {
             for weight in &program.weights {
-                of_rank.insert((*stage, *rank, weight.name.clone()), u64::from(weight.n) * u64::from(weight.k));
+                // Parts of one tensor are weights of one name.
+                let offset = weight.stored.as_ref().map_or(0, |stored| stored.offset);
+                let elements = u64::from(weight.n) * u64::from(weight.k);
+                of_rank.insert((*stage, *rank, format!("{}@{offset}", weight.name)), elements);
             }
         }
     }
@@ -129,9 +142,11 @@ proptest! {
         }
         // Every weight is there, and no rank's part is missing: split ones add up to the whole, others are whole on every rank.
         let held = held(&plan);
-        for param in model.params() {
+        for (number, param) in model.params().iter().enumerate() {
+            let offset = model.strides(graph::ParamId(number as u32)).map_or(0, |stored| stored.offset);
+            let name = format!("{}@{offset}", param.name);
             let whole: u64 = param.axes.iter().map(|&axis| u64::from(model.length(axis).unwrap_or(1))).product();
-            let stages: Vec<u64> = held.iter().filter(|((_, name), _)| *name == param.name).map(|(_, n)| *n).collect();
+            let stages: Vec<u64> = held.iter().filter(|((_, held), _)| *held == name).map(|(_, n)| *n).collect();
             prop_assert!(!stages.is_empty(), "{} is on no stage", param.name);
             let copies = whole * u64::from(case.tensor);
             prop_assert!(stages.iter().all(|&n| n == whole || n == copies), "{}: {stages:?} of {whole}", param.name);

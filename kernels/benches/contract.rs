@@ -43,7 +43,16 @@ fn main() {
 /// Weights of one shape.
 fn weights(n: u32, k: u32, dtype: DType, count: usize, team: &Team) -> Vec<Weight> {
     let name = |i: usize| format!("noise_{i}");
-    let spec = |i| WeightSpec { name: name(i), dims: vec![n, k], cut: None, used: WeightUse::Panels, n, k, dtype };
+    let spec = |i| WeightSpec {
+        name: name(i),
+        dims: vec![n, k],
+        stored: None,
+        cut: None,
+        used: WeightUse::Panels,
+        n,
+        k,
+        dtype,
+    };
     let load = |i: usize| Weight::load(&spec(i), &Noise(i as u64), team).expect("noise is a valid weight");
     (0..count).map(load).collect()
 }

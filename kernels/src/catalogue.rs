@@ -15,6 +15,7 @@ const DEVICE: &str = "cpu";
 pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
     let there = match call {
         Call::Gather { .. }
+        | Call::Positions { .. }
         | Call::Contract { .. }
         | Call::Attend { .. }
         | Call::Experts { .. }

@@ -1,7 +1,7 @@
 //! Running a step allocates nothing, on any thread of its team.
 
 use graph::plan::{CacheSpec, Call, Operand, Place, Program, RowSet, WeightId, WeightSpec, WeightUse};
-use graph::{Attention, DType, Norm, Rope, RopeScaling, Unary};
+use graph::{Attention, DType, Norm, Rope, Unary};
 use kernels::{Executor, Isa, Limits, Memory, RowSource, Span, Step, Team, TeamSpec, Weight};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -59,7 +59,7 @@ fn executor() -> Executor {
     let team = Arc::new(Team::new(TeamSpec { threads: 2, cores: None, spin: false }));
     team.run(&|_| COUNTED.set(true));
     let load = |used, n, k, dtype| {
-        let spec = WeightSpec { name: "ones".into(), dims: vec![n, k], cut: None, used, n, k, dtype };
+        let spec = WeightSpec { name: "ones".into(), dims: vec![n, k], stored: None, cut: None, used, n, k, dtype };
         Weight::load(&spec, &Ones, &team).expect("ones are a valid weight")
     };
     let weights =
@@ -69,7 +69,7 @@ fn executor() -> Executor {
     let last = Operand { place: Place::Output(0), width: WIDTH, rows: RowSet::Sampled };
     let ids = Operand { place: Place::Input(0), width: 1, rows: RowSet::All };
     let w = WeightId;
-    let rope = Rope { theta: 10000.0, dims: 64, scaling: RopeScaling::Default };
+    let rope = Rope::plain(10000.0, 64);
     let calls = vec![
         Call::Gather { table: w(0), first: 0, ids, y: all(0) },
         Call::Norm { x: all(0), w: w(1), norm: Norm::rms(1e-6), y: all(1) },

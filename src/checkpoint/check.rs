@@ -2,15 +2,51 @@
 
 use super::{Checkpoint, CheckpointError, Names};
 use crate::error::Error;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::HashSet;
 
 /// Tensors that the model has no use for and that are known to be harmless.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Unclaimed {
-    /// Their names, in order.
+    /// Buffers that are computed from the configuration, and the stored copy of a tied head.
     pub names: Vec<String>,
+    /// Those of parts that are not computed here.
+    pub parts: Vec<UnclaimedPart>,
 }
+
+/// A part of a checkpoint beside its text model.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnclaimedPart {
+    /// What it is.
+    pub what: &'static str,
+    /// One of its tensors.
+    pub example: String,
+    /// How many it has.
+    pub tensors: usize,
+}
+
+impl std::fmt::Display for UnclaimedPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { what, example, tensors } = self;
+        write!(f, "{what} of this checkpoint is not loaded: {tensors} tensors, {example} and so on")
+    }
+}
+
+/// Beginnings of names that belong to another part than the text model of a larger one.
+const TOWERS: [&str; 12] = [
+    "vision_tower.",
+    "model.vision_tower.",
+    "vision_model.",
+    "model.vision_model.",
+    "visual.",
+    "model.visual.",
+    "multi_modal_projector.",
+    "model.multi_modal_projector.",
+    "audio_tower.",
+    "model.audio_tower.",
+    "model.embed_vision.",
+    "model.embed_audio.",
+];
 
 impl Checkpoint {
     /// Compares names, shapes and element types with the model's parameters: their names and the lengths of their axes.
@@ -20,8 +56,15 @@ impl Checkpoint {
         let mut faults: Vec<Error> = Vec::new();
         let wanted: HashSet<&str> = params.iter().map(|(name, _)| name.as_str()).collect();
         let missing = params.iter().map(|(name, _)| name).filter(|name| !self.0.tensors.contains_key(*name));
-        let (harmless, unexpected): (Vec<&str>, Vec<&str>) =
-            self.names().filter(|name| !wanted.contains(name)).partition(|name| self.harmless(name));
+        let mut unclaimed = Unclaimed::default();
+        let mut unexpected = vec![];
+        for name in self.names().filter(|name| !wanted.contains(name)) {
+            match (harmless(name), self.beside(name, &wanted)) {
+                (true, _) => unclaimed.names.push(name.into()),
+                (false, Some(what)) => unclaimed.count(what, name),
+                (false, None) => unexpected.push(name),
+            }
+        }
         let missing = Names::of(missing.cloned());
         let unexpected = Names::of(unexpected.into_iter().map(String::from));
         if missing.count + unexpected.count > 0 {
@@ -41,14 +84,46 @@ impl Checkpoint {
             }
         }
         Error::all(faults)?;
-        Ok(Unclaimed { names: harmless.into_iter().map(String::from).collect() })
+        Ok(unclaimed)
     }
 
-    /// Buffers that are computed from the configuration, and the stored copy of a tied head.
-    fn harmless(&self, name: &str) -> bool {
-        let tied = self.0.config.get("tie_word_embeddings") == Some(&Value::Bool(true));
-        name.ends_with(".rotary_emb.inv_freq") || (tied && name == "lm_head.weight")
+    /// The part beside the text model that a tensor belongs to, if the configuration speaks of one.
+    fn beside(&self, name: &str, wanted: &HashSet<&str>) -> Option<&'static str> {
+        let config = &self.0.config;
+        let tower = || TOWERS.iter().any(|prefix| name.starts_with(prefix));
+        if config.get("text_config").is_some_and(Value::is_object) && tower() {
+            return Some("the part for images or sound");
+        }
+        let predicts = |map: &Map<String, Value>| {
+            map.get("num_nextn_predict_layers").and_then(Value::as_u64).is_some_and(|layers| layers > 0)
+        };
+        let text = config.get("text_config").and_then(Value::as_object);
+        // Its layers follow those of the model, under the same name.
+        let layer = name.strip_prefix("model.layers.").and_then(|rest| rest.split('.').next());
+        let beyond = layer.is_some_and(|layer| {
+            let own = format!("model.layers.{layer}.");
+            !wanted.iter().any(|wanted| wanted.starts_with(&own))
+        });
+        let predicting = predicts(config) || text.is_some_and(predicts);
+        (name.starts_with("mtp.") || (predicting && beyond)).then_some("the head that predicts several tokens")
     }
+}
+
+impl Unclaimed {
+    fn count(&mut self, what: &'static str, name: &str) {
+        match self.parts.iter_mut().find(|part| part.what == what) {
+            Some(part) => part.tensors += 1,
+            None => self.parts.push(UnclaimedPart { what, example: name.into(), tensors: 1 }),
+        }
+    }
+}
+
+/// Whether a tensor that no weight claims changes nothing: buffers that are computed, and the stored copy of a tied head (a model that
+/// is not tied claims its own).
+fn harmless(name: &str) -> bool {
+    let buffers =
+        [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias"];
+    buffers.iter().any(|ending| name.ends_with(ending)) || name == "lm_head.weight"
 }
 
 /// Whether `stored` is `axes` with runs of neighbours multiplied together.

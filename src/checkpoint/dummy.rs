@@ -124,7 +124,7 @@ mod tests {
 
     fn spec(cut: Option<Cut>, n: u32, k: u32) -> WeightSpec {
         let used = WeightUse::Panels;
-        WeightSpec { name: "layer.w".into(), dims: vec![8, 4, 16], cut, used, n, k, dtype: DType::F32 }
+        WeightSpec { name: "layer.w".into(), dims: vec![8, 4, 16], stored: None, cut, used, n, k, dtype: DType::F32 }
     }
 
     fn all(rows: &DummyRows) -> Vec<f32> {

@@ -41,7 +41,7 @@ impl Checkpoint {
             }
         }
         let mut weights = blake3::Hasher::new();
-        for shard in &self.0.shards {
+        for shard in self.0.shards.iter() {
             sample(&shard.contents, &mut weights);
         }
         put("weights", weights.finalize());

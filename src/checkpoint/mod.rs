@@ -3,6 +3,7 @@
 //! Nothing in the folder is executed, no length in it is believed before it is checked against the file, and no tensor is
 //! copied here: [`TensorRows`] reads the rows of one rank straight from the mapping.
 
+mod align;
 mod check;
 mod config;
 mod dummy;
@@ -17,7 +18,7 @@ mod map;
 mod rows;
 mod scan;
 
-pub use check::Unclaimed;
+pub use check::{Unclaimed, UnclaimedPart};
 pub use config::{
     CONFIG_BYTES_MAX, ConfigError, GenerationDefaults, Note, model_type, parse_config, read_config, remote_code,
 };
@@ -69,7 +70,7 @@ struct Inner {
     config: Map<String, Value>,
     generation: Option<Map<String, Value>>,
     tokenizer: Option<&'static [u8]>,
-    shards: Vec<Shard>,
+    shards: Arc<Vec<Shard>>,
     tensors: BTreeMap<String, Stored>,
 }
 
@@ -113,7 +114,14 @@ impl Checkpoint {
                 return Err(CheckpointError::NotInShard { index, tensor, shard }.into());
             }
         }
-        Ok(Self(Arc::new(Inner { dir: dir.into(), config, generation, tokenizer: None, shards, tensors })))
+        Ok(Self(Arc::new(Inner {
+            dir: dir.into(),
+            config,
+            generation,
+            tokenizer: None,
+            shards: Arc::new(shards),
+            tensors,
+        })))
     }
 
     /// The model that is part of the program: see `models/demo/README.md`.
@@ -134,7 +142,7 @@ impl Checkpoint {
         let tensors = read_headers(&shards).expect(shipped);
         let generation = Some(generation.expect(shipped));
         let tokenizer: Option<&'static [u8]> = Some(demo!("tokenizer.json"));
-        Self(Arc::new(Inner { dir, config, generation, tokenizer, shards, tensors }))
+        Self(Arc::new(Inner { dir, config, generation, tokenizer, shards: Arc::new(shards), tensors }))
     }
 
     /// A configuration without weights, from a `config.json` or a folder that has one. [`DummyRows`] makes weights up.
@@ -144,7 +152,7 @@ impl Checkpoint {
         let _span = info_span!("checkpoint open", dir = %dir.display(), weights = "made up").entered();
         let config = read_config(&file)?;
         let generation = optional_config(&dir.join("generation_config.json"))?;
-        let (shards, tensors) = (Vec::new(), BTreeMap::new());
+        let (shards, tensors) = (Arc::default(), BTreeMap::new());
         Ok(Self(Arc::new(Inner { dir, config, generation, tokenizer: None, shards, tensors })))
     }
 

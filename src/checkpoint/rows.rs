@@ -2,17 +2,16 @@
 
 use super::{Checkpoint, CheckpointError};
 use graph::DType;
+use graph::Strides;
 use graph::plan::WeightSpec;
 
-/// Which elements of a whole tensor a rank keeps: of `outer` blocks, `kept` entries of `inner` elements from `from` on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Which elements of a whole tensor a rank keeps, in which order.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Part {
-    /// Elements from one block to the next.
-    block: usize,
-    /// First element kept of each block.
+    /// The first of them.
     first: usize,
-    /// Elements kept of each block, side by side.
-    run: usize,
+    /// Nested runs, the outermost first: how many entries are kept, and elements from one to the next. The innermost are neighbours.
+    levels: Vec<(usize, usize)>,
     /// Rows of the result.
     pub(crate) rows: usize,
     /// Elements of a row of the result.
@@ -29,44 +28,85 @@ impl Part {
             part: format!("{:?} cut {:?} as {} × {}", spec.dims, spec.cut, spec.n, spec.k),
             why,
         };
-        let product = |dims: &[u32]| dims.iter().try_fold(1usize, |all, &len| all.checked_mul(len as usize));
-        let whole = product(&spec.dims).ok_or_else(|| wrong("its elements cannot be counted"))?;
-        let (block, first, run) = match spec.cut {
-            None => (whole, 0, whole),
-            Some(cut) => {
-                let dim = cut.dim as usize;
-                let len = *spec.dims.get(dim).ok_or_else(|| wrong("the cut dimension does not exist"))? as usize;
-                let (from, kept) = (cut.from as usize, cut.len as usize);
-                if from.checked_add(kept).is_none_or(|end| end > len) {
-                    return Err(wrong("the cut goes past its dimension"));
-                }
-                // Factors of `whole`, so none of these overflows.
-                let inner = product(&spec.dims[dim + 1..]).ok_or_else(|| wrong("its elements cannot be counted"))?;
-                (len * inner, from * inner, kept * inner)
-            }
+        let uncounted = || wrong("its elements cannot be counted");
+        let Strides { offset, strides, elements } = match &spec.stored {
+            Some(stored) => stored.clone(),
+            None => row_major(&spec.dims).ok_or_else(uncounted)?,
         };
+        if strides.len() != spec.dims.len() {
+            return Err(wrong("a dimension has no stride"));
+        }
+        let mut kept: Vec<(u64, u64)> = spec.dims.iter().map(|&len| (0, len.into())).collect();
+        if let Some(cut) = spec.cut {
+            let dim = kept.get_mut(cut.dim as usize).ok_or_else(|| wrong("the cut dimension does not exist"))?;
+            if u64::from(cut.from) + u64::from(cut.len) > dim.1 {
+                return Err(wrong("the cut goes past its dimension"));
+            }
+            *dim = (cut.from.into(), cut.len.into());
+        }
+        let sum = |offset: u64, entry: &dyn Fn(&(u64, u64)) -> u64| {
+            let mut places = kept.iter().zip(&strides);
+            places.try_fold(offset, |at, (kept, stride)| at.checked_add(entry(kept).checked_mul(*stride)?))
+        };
+        let first = sum(offset, &|(from, _)| *from).ok_or_else(uncounted)?;
+        let last = sum(first, &|(_, len)| len.saturating_sub(1)).ok_or_else(uncounted)?;
+        let count = kept.iter().try_fold(1u64, |all, (_, len)| all.checked_mul(*len)).ok_or_else(uncounted)?;
+        if count > 0 && last >= elements {
+            return Err(wrong("it goes past its tensor"));
+        }
         let (rows, width) = (spec.rows() as usize, spec.k as usize);
-        let kept = whole.checked_div(block).map_or(0, |outer| outer * run);
-        if rows.checked_mul(width) != Some(kept) {
+        if spec.rows().checked_mul(spec.k.into()) != Some(count) {
             return Err(wrong("rows × columns is not the count of elements kept"));
         }
-        Ok(Self { block, first, run, rows, width, whole })
+        let index = |n: u64| usize::try_from(n).map_err(|_| uncounted());
+        let levels = merged(kept.iter().zip(&strides).map(|((_, len), stride)| (*len, *stride)));
+        let level = |(len, stride)| -> Result<_, CheckpointError> { Ok((index(len)?, index(stride)?)) };
+        let levels = levels.into_iter().map(level).collect::<Result<_, _>>()?;
+        Ok(Self { first: index(first)?, levels, rows, width, whole: index(elements)? })
     }
 
     /// The runs of neighbours in the whole tensor that make up a row, in order: first element and count.
-    pub(crate) fn runs(&self, row: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+    pub(crate) fn runs(&self, row: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        let Self { block, first, run, width, .. } = *self;
-        let (mut at, end) = (row * width, (row + 1) * width);
+        let (mut at, end) = (row * self.width, (row + 1) * self.width);
+        let (&(run, _), outer) = self.levels.split_last().expect("the innermost level is there, be it of one element");
         std::iter::from_fn(move || {
             (at < end).then(|| {
-                let (outer, within) = (at / run, at % run);
+                let (mut rest, within) = (at / run, at % run);
+                let mut first = self.first + within;
+                for &(len, stride) in outer.iter().rev() {
+                    first += rest % len * stride;
+                    rest /= len;
+                }
                 let count = (run - within).min(end - at);
                 at += count;
-                (outer * block + first + within, count)
+                (first, count)
             })
         })
     }
+}
+
+/// The strides of a tensor that is read whole, in order.
+fn row_major(dims: &[u32]) -> Option<Strides> {
+    let mut elements = 1u64;
+    let mut strides = vec![0; dims.len()];
+    for (stride, &len) in strides.iter_mut().zip(dims).rev() {
+        *stride = elements;
+        elements = elements.checked_mul(len.into())?;
+    }
+    Some(Strides { offset: 0, strides, elements })
+}
+
+/// Levels of which a run of the inner one begins where the one before it ends are one level; the innermost has stride 1.
+fn merged(levels: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+    let mut found: Vec<(u64, u64)> = vec![];
+    for (len, stride) in levels.filter(|(len, _)| *len != 1).chain([(1, 1)]) {
+        match found.last_mut() {
+            Some(outer) if outer.1 == len.saturating_mul(stride) => *outer = (outer.0.saturating_mul(len), stride),
+            Some(_) | None => found.push((len, stride)),
+        }
+    }
+    found
 }
 
 /// The tensors that hold a weight, with the part of each that is kept: one, or one for each entry of the first axis.
@@ -82,7 +122,7 @@ fn parts(spec: &WeightSpec) -> Result<Vec<(String, Part)>, CheckpointError> {
     let used = graph::plan::WeightUse::Panels;
     let (dims, n) = (spec.dims[1..].to_vec(), u32::try_from(rows).map_err(|_| wrong("its rows cannot be counted"))?);
     let part = Part::of(&WeightSpec { dims, cut, used, n, ..spec.clone() })?;
-    let named = |number: u32| spec.entry(number).map(|(name, _)| (name, part));
+    let named = |number: u32| spec.entry(number).map(|(name, _)| (name, part.clone()));
     Ok((0..entries).filter_map(named).collect())
 }
 
@@ -129,7 +169,7 @@ impl TensorRows {
             why: "it has no entries",
         };
         let (Some((_, part)), Some(dtype)) = (parts.first(), first) else { return Err(none()) };
-        Ok(Self { checkpoint: checkpoint.clone(), entries, dtype, part: *part })
+        Ok(Self { checkpoint: checkpoint.clone(), entries, dtype, part: part.clone() })
     }
 
     /// How many rows.
@@ -169,7 +209,16 @@ mod tests {
 
     fn spec(dims: &[u32], cut: Option<(u32, u32, u32)>, n: u32, k: u32) -> WeightSpec {
         let cut = cut.map(|(dim, from, len)| Cut { dim, from, len });
-        WeightSpec { name: "w".into(), dims: dims.into(), cut, used: WeightUse::Panels, n, k, dtype: DType::F32 }
+        WeightSpec {
+            name: "w".into(),
+            dims: dims.into(),
+            stored: None,
+            cut,
+            used: WeightUse::Panels,
+            n,
+            k,
+            dtype: DType::F32,
+        }
     }
 
     /// The kept elements of a tensor whose elements are their own indices, row by row.
@@ -177,6 +226,24 @@ mod tests {
         let part = Part::of(spec).unwrap();
         let row = |row| part.runs(row).flat_map(|(first, count)| first..first + count).collect();
         (0..part.rows).map(row).collect()
+    }
+
+    #[test]
+    fn a_part_of_a_stored_tensor_is_read_where_it_lies() {
+        // Of [2 heads, (3 | 4) dims, 5], the second part: dims 4 of each head; then transposed.
+        let stored = |strides: &[u64]| Some(Strides { offset: 15, strides: strides.into(), elements: 70 });
+        let part = WeightSpec { stored: stored(&[35, 5, 1]), ..spec(&[2, 4, 5], None, 8, 5) };
+        let wanted = |head: usize, dim: usize| (0..5).map(|k| head * 35 + 15 + dim * 5 + k).collect::<Vec<_>>();
+        let all: Vec<_> = (0..8).map(|row| wanted(row / 4, row % 4)).collect();
+        assert_eq!(rows(&part), all);
+        assert_eq!(Part::of(&part).unwrap().runs(3).count(), 1, "neighbours are one run");
+        let cut = WeightSpec { cut: Some(Cut { dim: 1, from: 2, len: 2 }), n: 4, ..part };
+        assert_eq!(rows(&cut), [&all[2..4], &all[6..8]].concat());
+        let turned = WeightSpec { stored: stored(&[1, 35, 5]), ..spec(&[5, 2, 4], None, 5, 8) };
+        let column = |k: usize| all.iter().map(|row| row[k]).collect::<Vec<_>>();
+        assert_eq!(rows(&turned), (0..5).map(column).collect::<Vec<_>>());
+        let beyond = WeightSpec { stored: stored(&[35, 5, 2]), ..spec(&[2, 4, 5], None, 8, 5) };
+        assert!(Part::of(&beyond).unwrap_err().to_string().ends_with("it goes past its tensor"));
     }
 
     /// The same by walking every index of the tensor.

@@ -229,10 +229,12 @@ struct Head {
 impl Head {
     fn new(engine: &Engine, threads: usize, set: &'static str) -> Self {
         let data = engine.plan().data();
-        let mut weights: BTreeMap<&str, &WeightSpec> = BTreeMap::new();
+        // Parts of one tensor begin at different places of it.
+        let part = |spec: &WeightSpec| spec.stored.as_ref().map_or(0, |stored| stored.offset);
+        let mut weights: BTreeMap<(&str, u64), &WeightSpec> = BTreeMap::new();
         for actor in &data.actors {
             if let Role::Stage { program, .. } = &actor.role {
-                weights.extend(program.weights.iter().map(|spec| (spec.name.as_str(), spec)));
+                weights.extend(program.weights.iter().map(|spec| ((spec.name.as_str(), part(spec)), spec)));
             }
         }
         let elements = |spec: &&WeightSpec| spec.dims.iter().map(|&len| u64::from(len)).product::<u64>();

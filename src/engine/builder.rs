@@ -59,6 +59,11 @@ pub struct EngineBuilder {
 
 impl EngineBuilder {
     pub(super) fn new(checkpoint: Checkpoint) -> Self {
+        // Weights are called as the model calls them, wherever the checkpoint has its text model.
+        let checkpoint = match models::describe(checkpoint.config()) {
+            Ok(architecture) => checkpoint.aligned(&architecture.model.tensors()),
+            Err(_) => checkpoint,
+        };
         Self {
             checkpoint,
             dummy_weights: false,
@@ -204,11 +209,12 @@ impl EngineBuilder {
     /// All faults of the configuration, the checkpoint's tensors, the settings or the plan.
     pub fn plan(&self) -> Result<(Architecture, Plan), Error> {
         let _span = info_span!("plan").entered();
-        let architecture = self.architecture()?;
-        let model = &architecture.model;
+        let mut architecture = self.architecture()?;
         if !self.dummy_weights {
-            self.checkpoint.check_against(&model.tensors())?;
+            let unclaimed = self.checkpoint.check_against(&architecture.model.tensors())?;
+            architecture.notes.extend(unclaimed.parts.iter().map(ToString::to_string));
         }
+        let model = &architecture.model;
         let weight_dtype = |name: &str| self.dtype.unwrap_or_else(|| self.stored(name));
         let first = model.params().first().map_or(DType::F32, |p| weight_dtype(&p.name));
         let auto = if first == DType::F32 { DType::F32 } else { DType::Bf16 };

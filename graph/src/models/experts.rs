@@ -1,8 +1,8 @@
 //! Experts in the place of an MLP: a router, gated experts of which a row chooses some, and their weighted sum.
 
+use super::blocks::Layer;
 use crate::axis::Axis;
-use crate::builder::{Builder, Param, Value};
-use crate::op::Unary;
+use crate::builder::{Builder, Value};
 use crate::routing::Routing;
 
 /// The axes and constants of the experts of a model.
@@ -27,15 +27,27 @@ impl Experts {
         }
     }
 
+    /// The experts that the projection `router` chooses for each row.
+    pub(crate) fn routed<'b>(
+        &self,
+        layer: &Layer<'_, 'b>,
+        router: &str,
+        names: ExpertNames<'_>,
+        x: Value<'b>,
+    ) -> Value<'b> {
+        let logits = layer.project((router, false), (&[self.experts], &[layer.d.hidden]), x);
+        self.gated(layer, names, (logits.route(None, self.choices, self.routing), x))
+    }
+
     /// Σ gate · down(f(gate_proj(x)) · up(x)) over the experts that a row chooses (arXiv:2401.04088, §2.1).
     pub(crate) fn gated<'b>(
         &self,
-        w: &dyn Fn(&str, &[Axis]) -> Param<'b>,
+        layer: &Layer<'_, 'b>,
         (path, [gate, up, down]): ExpertNames<'_>,
-        (hidden, activation): (Axis, Unary),
         (gates, x): (Value<'b>, Value<'b>),
     ) -> Value<'b> {
-        let weight = |name: &str, axes: &[Axis]| w(&format!("{path}.{name}.weight"), axes);
+        let (hidden, activation) = (layer.d.hidden, layer.d.activation);
+        let weight = |name: &str, axes: &[Axis]| layer.weight(&format!("{path}.{name}.weight"), axes);
         let into = |name| x.experts(gates, weight(name, &[self.experts, self.ffn, hidden]));
         let y = into(gate).map(activation) * into(up);
         y.combine(gates, weight(down, &[self.experts, hidden, self.ffn]))

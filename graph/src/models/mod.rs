@@ -1,10 +1,14 @@
 //! The architectures known: one file and one row of [`FAMILIES`] each.
 
 mod blocks;
+mod cohere2;
 mod experts;
+mod gemma;
+mod gpt2;
+mod gpt_neox;
 mod llama;
 mod mixtral;
-mod qwen3;
+mod olmo2;
 mod qwen3_moe;
 
 use crate::config::ConfigReader;
@@ -21,12 +25,30 @@ pub struct Family {
     pub model_types: &'static [&'static str],
     /// Where the architecture is published.
     pub source: &'static str,
+    /// What a field counts as where a configuration does not have it, as a JSON object: the defaults of the reference, where they
+    /// differ from Llama's.
+    pub defaults: &'static str,
     /// Describes the model of one configuration. Faults go to the reader.
     pub build: fn(&ConfigReader<'_>) -> Result<Model, Vec<GraphError>>,
 }
 
 /// Every family.
-pub const FAMILIES: &[Family] = &[llama::FAMILY, mixtral::FAMILY, qwen3::FAMILY, qwen3_moe::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    llama::LLAMA,
+    llama::MISTRAL,
+    llama::QWEN2,
+    llama::QWEN3,
+    llama::GRANITE,
+    llama::PHI3,
+    gemma::GEMMA2,
+    gemma::GEMMA3,
+    olmo2::FAMILY,
+    cohere2::FAMILY,
+    gpt_neox::FAMILY,
+    gpt2::FAMILY,
+    mixtral::FAMILY,
+    qwen3_moe::FAMILY,
+];
 
 /// A model with what its configuration says about its use.
 #[derive(Clone, Debug)]
@@ -41,16 +63,33 @@ pub struct Architecture {
     pub notes: Vec<String>,
 }
 
-/// The architecture that a `config.json` describes.
+/// The architecture that a `config.json` describes. Of a model with several parts it is the text model, `text_config`.
 ///
 /// # Errors
 /// All faults of the configuration at once; an unknown `model_type` with the known ones and the nearest.
 pub fn describe(config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigFault>> {
-    let found = config.get("model_type").and_then(Value::as_str);
-    let Some(family) = FAMILIES.iter().find(|f| found.is_some_and(|m| f.model_types.contains(&m))) else {
-        return Err(vec![unknown(found)]);
+    let kind = |map: &Map<String, Value>| map.get("model_type").and_then(Value::as_str).map(String::from);
+    let family = |map: &Map<String, Value>| {
+        let kind = kind(map)?;
+        FAMILIES.iter().find(|f| f.model_types.contains(&kind.as_str()))
     };
-    let reader = ConfigReader::new(config, family.name);
+    let inner = config.get("text_config").and_then(Value::as_object);
+    let (family, fields) = match (family(config), inner.and_then(family), inner) {
+        (Some(family), ..) => (family, config.clone()),
+        (None, Some(family), Some(inner)) => {
+            // What the text model does not say, the whole may: its element type, whether the head is the embedding.
+            let outer = config.iter().filter(|(key, value)| !value.is_object() && *key != "model_type");
+            let mut fields: Map<String, Value> = outer.map(|(key, value)| (key.clone(), value.clone())).collect();
+            fields.extend(inner.clone());
+            (family, fields)
+        }
+        (None, ..) => return Err(vec![unknown(kind(config).as_deref())]),
+    };
+    let defaults: Map<String, Value> =
+        serde_json::from_str(family.defaults).expect("a family's defaults are an object");
+    let mut all = defaults;
+    all.extend(fields);
+    let reader = ConfigReader::new(&all, family.name);
     let max_positions = reader.count_or("max_position_embeddings", 2048);
     let model = (family.build)(&reader);
     let mut faults: Vec<ConfigFault> = vec![];
@@ -69,11 +108,30 @@ pub fn describe(config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigF
 
 fn unknown(found: Option<&str>) -> ConfigFault {
     let known: Vec<&str> = FAMILIES.iter().flat_map(|f| f.model_types).copied().collect();
-    let prefix = |m: &str| m.chars().zip(found.unwrap_or("").chars()).take_while(|(a, b)| a == b).count();
-    let nearest = known.iter().copied().max_by_key(|m| prefix(m)).filter(|m| prefix(m) >= 3);
+    let mut near: Vec<(usize, &str)> = known.iter().map(|m| (distance(m, found.unwrap_or("")), *m)).collect();
+    near.sort();
+    let far = found.map_or(0, str::len).div_ceil(2);
+    let near: Vec<&str> = near.into_iter().filter(|(steps, _)| *steps <= far).take(3).map(|(_, m)| m).collect();
+    let nearest =
+        if near.is_empty() || found.is_none() { String::new() } else { format!("; the nearest: {}", near.join(", ")) };
     ConfigFault::Architecture {
         found: found.map_or("missing".into(), |m| format!("{:?}", m.chars().take(80).collect::<String>())),
         known: known.join(", "),
-        nearest: nearest.map(|m| format!("; the nearest is {m}")).unwrap_or_default(),
+        nearest: nearest + "; docs/adding-a-model.md says how to describe another one",
     }
+}
+
+/// Characters to insert, delete or replace to get from one word to the other (Levenshtein 1966), of at most 80 of each.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(80).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(80).enumerate() {
+        let mut before = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let steps = (before + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            before = std::mem::replace(&mut row[j + 1], steps);
+        }
+    }
+    row[b.len()]
 }

@@ -17,6 +17,7 @@ impl Call {
     pub fn name(&self) -> &'static str {
         match self {
             Call::Gather { .. } => "gather",
+            Call::Positions { .. } => "positions",
             Call::Contract { .. } => "contract",
             Call::Bias { .. } => "bias",
             Call::Norm { norm: Norm { kind: NormKind::Rms, .. }, .. } => "rms_norm",
@@ -43,6 +44,7 @@ impl Call {
     pub fn visit(&self, f: &mut dyn FnMut(Access, &Operand)) {
         use Access::{Read, Write};
         match self {
+            Call::Positions { y, .. } => f(Write, y),
             Call::Gather { ids, y, .. } => [(Read, ids), (Write, y)].into_iter().for_each(|(a, o)| f(a, o)),
             Call::Contract { x, parts } => {
                 f(Read, x);
@@ -96,6 +98,7 @@ impl Call {
         match self {
             Call::ShortConv { state, .. } | Call::Scan { state, .. } => Some(*state),
             Call::Gather { .. }
+            | Call::Positions { .. }
             | Call::Contract { .. }
             | Call::Bias { .. }
             | Call::Norm { .. }
@@ -120,6 +123,7 @@ impl Call {
             Call::Scan { .. } => true,
             Call::ShortConv { .. }
             | Call::Gather { .. }
+            | Call::Positions { .. }
             | Call::Contract { .. }
             | Call::Bias { .. }
             | Call::Norm { .. }
@@ -150,6 +154,7 @@ impl Call {
             | Call::Gated { .. }
             | Call::Binary { .. } => true,
             Call::Gather { .. }
+            | Call::Positions { .. }
             | Call::Contract { .. }
             | Call::Attend { .. }
             | Call::ShortConv { .. }

@@ -82,7 +82,7 @@ pub struct Bridged {
 
 /// Puts a move on every edge that needs one; a move that two readers need is made once.
 pub fn bridges(sharded: Sharded) -> Bridged {
-    let Sharded { model, ranks, held, asks, cuts } = sharded;
+    let Sharded { model, ranks, held, asks, cuts, notes: _ } = sharded;
     let mut maker = Maker { model: &model, held, links: vec![], at: vec![], moved: BTreeMap::new() };
     for (number, node) in model.nodes().iter().enumerate() {
         let operands = node.op.operands();
@@ -135,6 +135,7 @@ pub(crate) fn with_operands(op: &Op, to: &[ValueId]) -> Op {
     match op.clone() {
         Op::Tokens => Op::Tokens,
         Op::Gather { table, .. } => Op::Gather { table, ids: to[0] },
+        Op::Positions { table } => Op::Positions { table },
         Op::Contract { w, .. } => Op::Contract { x: to[0], w },
         Op::Bias { w, .. } => Op::Bias { x: to[0], w },
         Op::Norm { w, norm, .. } => Op::Norm { x: to[0], w, norm },

@@ -7,6 +7,7 @@ use crate::dtype::DType;
 use crate::op::{Attention, Binary, Norm, Recurrence, Unary};
 use crate::rope::Rope;
 use crate::routing::Routing;
+use crate::stored::Strides;
 use serde::{Deserialize, Serialize};
 
 /// Where the bytes of an operand are.
@@ -77,8 +78,12 @@ pub struct Cut {
 pub struct WeightSpec {
     /// The name in the checkpoint.
     pub name: String,
-    /// The lengths of its axes in the model, whole (before the cut). Their product is the checkpoint tensor's element count.
+    /// The lengths of its axes in the model, whole (before the cut). Their product is the checkpoint tensor's element count, unless
+    /// `stored` says otherwise.
     pub dims: Vec<u32>,
+    /// Where those elements are in the tensor, if they are not all of it, in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Strides>,
     /// The rank's part; `None` reads all of it.
     pub cut: Option<Cut>,
     /// How it is used.
@@ -121,6 +126,13 @@ pub enum Call {
         first: u32,
         /// Token ids: an input of u32, width 1.
         ids: Operand,
+        /// Result.
+        y: Operand,
+    },
+    /// y[r] = table[position of r in its sequence].
+    Positions {
+        /// Lookup table of `n` entries, as many as there are positions.
+        table: WeightId,
         /// Result.
         y: Operand,
     },

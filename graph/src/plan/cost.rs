@@ -91,6 +91,7 @@ fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost 
             Call::Gather { .. }
             | Call::Route { .. }
             | Call::ExpertBias { .. }
+            | Call::Positions { .. }
             | Call::Bias { .. }
             | Call::Norm { .. }
             | Call::AddNorm { .. }
@@ -130,6 +131,7 @@ mod tests {
         let spec = WeightSpec {
             name: "w".into(),
             dims: vec![32, 8],
+            stored: None,
             cut: None,
             used: WeightUse::Panels,
             n: 32,

@@ -153,6 +153,7 @@ impl Fuser<'_> {
             Op::Binary(Binary::Add, a, b) => Some(self.add(model, me, a, b)),
             Op::Tokens
             | Op::Gather { .. }
+            | Op::Positions { .. }
             | Op::Bias { .. }
             | Op::Norm { .. }
             | Op::Rope { .. }

@@ -3,6 +3,7 @@
 use super::bridge::Move;
 use super::call::{Call, Operand, Program};
 use super::fuse::{FusedNode, Fusion};
+use super::live::behind_first;
 use super::memory::{Placed, place};
 use super::partition::{Collective, Partitioned, Piece, Segment};
 use super::raw::{ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role, StateSlots};
@@ -39,10 +40,12 @@ pub(super) fn lower(whole: &Partitioned, deployment: &Deployment<'_>, plan: &mut
     for rank in 0..whole.ranks {
         lowering.made.insert((whole.tokens, rank), ids);
     }
-    for (number, piece) in whole.pieces.iter().enumerate() {
-        match piece {
-            Piece::Segment(segment) => lowering.segment(number, segment),
-            Piece::Collective(collective) => lowering.collective(collective),
+    let others = behind_first(&whole.pieces, whole.output);
+    for (number, (piece, other)) in whole.pieces.iter().zip(&others).enumerate() {
+        match (piece, other) {
+            (Piece::Segment(segment), Some(Piece::Segment(other))) => lowering.segment(number, segment, Some(other)),
+            (Piece::Segment(segment), _) => lowering.segment(number, segment, None),
+            (Piece::Collective(collective), other) => lowering.collective(collective, other.is_some()),
         }
     }
     lowering.sampler(batcher, feed);
@@ -106,16 +109,17 @@ impl Lowering<'_> {
         self.made.insert((value, rank), from);
     }
 
-    fn segment(&mut self, number: usize, segment: &Segment) {
-        let placed = place(self.whole, segment, &self.sampled, &self.plan.settings);
+    /// A segment of rank 0, and what the others have of it.
+    fn segment(&mut self, number: usize, first: &Segment, others: Option<&Segment>) {
+        let segment = first;
         let of_stage = |p: &Piece| matches!(p, Piece::Segment(s) if s.stage == segment.stage);
         let alone = self.whole.pieces.iter().filter(|p| of_stage(p)).count() == 1;
         let part = self.whole.pieces[..number].iter().filter(|p| of_stage(p)).count();
+        let asked = (self.deployment, self.plan.settings.max_model_len);
         for rank in 0..self.whole.ranks {
-            let (program, faults) = Programmer::new(self.whole, self.deployment, &placed, rank).program(segment);
-            if rank == 0 {
-                self.faults.extend(faults);
-            }
+            let Some(segment) = (if rank == 0 { Some(first) } else { others }) else { continue };
+            let placed = place(self.whole, segment, &self.sampled, &self.plan.settings);
+            let program = Programmer::new(self.whole, asked, &placed, rank).program(segment);
             let widths = |values: &[ValueId]| values.iter().map(|&v| self.whole.width(v)).collect();
             let role = Role::Stage {
                 stage: segment.stage,
@@ -142,18 +146,12 @@ impl Lowering<'_> {
         }
     }
 
-    /// Whether a segment reads `value`; else only the sampler does.
-    fn is_computed_on(&self, value: ValueId) -> bool {
-        self.whole.pieces.iter().any(|p| matches!(p, Piece::Segment(s) if s.inputs.contains(&value)))
-    }
-
-    fn collective(&mut self, collective: &Collective) {
+    /// A communication, whose result ranks behind the first read where `everywhere` says so.
+    fn collective(&mut self, collective: &Collective, everywhere: bool) {
         let Collective { stage, how, x, y } = *collective;
         let axes = &self.whole.model.nodes()[self.whole.values[x.index()].0.index()].axes;
         let fault = match how {
-            Move::AllReduce => None,
-            Move::AllGather(axis) if axes.get(1) == Some(&axis) => None,
-            Move::AllGather(_) => Some("an all-gather along an inner axis"),
+            Move::AllReduce | Move::AllGather(_) => None,
             Move::AllToAll { .. } => Some("an all-to-all"),
             Move::ReduceScatter(_) => Some("a reduce-scatter"),
             Move::Slice(_) | Move::Nothing => Some("a move inside one rank as a communication"),
@@ -161,7 +159,12 @@ impl Lowering<'_> {
         if let Some(what) = fault {
             self.faults.push(PlanError::NoKernel { edge: self.edge(x), what });
         }
-        let everywhere = self.is_computed_on(y);
+        let blocks = match how {
+            Move::AllGather(axis) => {
+                self.whole.model.elements(&axes[1..axes.iter().position(|a| *a == axis).unwrap_or(1)])
+            }
+            Move::AllReduce | Move::Nothing | Move::Slice(_) | Move::AllToAll { .. } | Move::ReduceScatter(_) => 1,
+        };
         for rank in 0..self.whole.ranks {
             let (actor, ports) = self.communicator(stage, rank);
             let reads = everywhere || rank == 0;
@@ -177,7 +180,7 @@ impl Lowering<'_> {
             };
             let outputs = collectives.iter().filter(|c| c.output.is_some()).count() as u16;
             let output = reads.then_some(outputs);
-            collectives.push(CollectivePlan { how, edge, inputs, output, width, rows });
+            collectives.push(CollectivePlan { how, edge, inputs, output, width, blocks: blocks as u32, rows });
             if let Some(port) = output {
                 let moved = if how == Move::AllReduce { " summed" } else { " gathered" };
                 self.give(y, rank, moved, End { actor, port });
@@ -235,35 +238,36 @@ struct Programmer<'a> {
     placed: &'a Placed,
     weights: Weights<'a>,
     program: Program,
-    faults: Vec<PlanError>,
     cache_dtype: DType,
+    /// Positions of the longest sequence.
+    length_max: u32,
     rank: u32,
 }
 
 impl<'a> Programmer<'a> {
-    fn new(whole: &'a Partitioned, deployment: &'a Deployment<'a>, placed: &'a Placed, rank: u32) -> Self {
+    fn new(
+        whole: &'a Partitioned,
+        (deployment, length_max): (&'a Deployment<'a>, u32),
+        placed: &'a Placed,
+        rank: u32,
+    ) -> Self {
         let weights = Weights::new(whole, deployment.weight_dtype, rank);
         let program = Program { scratch_bytes: placed.scratch_bytes, ..Program::default() };
-        Self { whole, placed, weights, program, faults: vec![], cache_dtype: deployment.cache_dtype, rank }
+        Self { whole, placed, weights, program, cache_dtype: deployment.cache_dtype, length_max, rank }
     }
 
-    fn program(mut self, segment: &Segment) -> (Program, Vec<PlanError>) {
+    fn program(mut self, segment: &Segment) -> Program {
         for node in &segment.nodes {
             if let Some(call) = self.call(node) {
                 self.program.calls.push(call);
             }
         }
         self.program.weights = self.weights.specs;
-        (self.program, self.faults)
+        self.program
     }
 
     fn at(&self, value: ValueId) -> Operand {
         self.placed.operands[&value]
-    }
-
-    fn no_kernel(&mut self, value: ValueId, what: &'static str) {
-        let edge = self.whole.model.edge(self.whole.values[value.index()].0);
-        self.faults.push(PlanError::NoKernel { edge, what });
     }
 
     fn call(&mut self, node: &FusedNode) -> Option<Call> {
@@ -287,10 +291,7 @@ impl<'a> Programmer<'a> {
                 Call::AddNorm { a, b, sum: y, w, norm: *norm, y: self.at(node.results[1]) }
             }
             Fusion::Move(Move::Slice(axis), x) => self.slice(*axis, *x, y),
-            Fusion::Move(_, x) => {
-                self.no_kernel(*x, "a communication inside a segment");
-                return None;
-            }
+            Fusion::Move(..) => return None,
         })
     }
 
@@ -319,11 +320,12 @@ impl<'a> Programmer<'a> {
                 let (table, first) = self.weights.table(table);
                 Call::Gather { table, first, ids: self.at(ids), y }
             }
+            Op::Positions { table } => Call::Positions { table: self.weights.table(table).0, y },
             Op::Contract { x, w } => Call::Contract { x: self.at(x), parts: vec![(self.weights.panels(w), y)] },
             Op::Bias { x, w } => Call::Bias { x: self.at(x), w: self.weights.vector(w), y },
             Op::Norm { x, w, norm } => Call::Norm { x: self.at(x), w: self.weights.vector(w), norm, y },
             Op::Rope { x, ref rope } => {
-                Call::Rope { x: self.at(x), head_dim: self.last(result), rope: rope.clone(), y }
+                Call::Rope { x: self.at(x), head_dim: self.last(result), rope: rope.over(self.length_max), y }
             }
             Op::Attend { q, k, v, sinks, how } => {
                 let axes = self.whole.model.nodes()[self.whole.values[q.index()].0.index()].axes.clone();

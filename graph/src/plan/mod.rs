@@ -12,6 +12,7 @@ mod credits;
 mod error;
 pub mod explain;
 pub mod fuse;
+mod live;
 mod lower;
 mod memory;
 pub mod partition;
@@ -29,9 +30,11 @@ pub use raw::{
     StateSlots, VERSION,
 };
 pub use settings::{Bounds, Deployment, DeviceSpec};
-pub use shard::{Dist, Layout, Rules};
+pub use shard::{Dist, Layout, Rule, Rules};
 
 use crate::model::Model;
+use crate::op::Op;
+use crate::rope::{Rope, RopeScaling};
 
 /// Positions of one page of key/value memory.
 pub const PAGE_ROWS: u32 = 16;
@@ -110,12 +113,14 @@ impl Plan {
 /// All faults that can be found together: of the settings, of the degrees, of the devices, then of the plan.
 pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<PlanError>> {
     let mut faults = vec![];
-    let settings = settings::resolve(deployment, &mut faults);
+    let mut settings = settings::resolve(deployment, &mut faults);
     devices(deployment, &mut faults);
     let layers = partition::layers(model, deployment.pipeline.max(1), deployment.layer_partition.as_deref())
         .map_err(|fault| faults.push(fault));
     let sharded = shard::shard(model, deployment.tensor.max(1), &Rules::default()).map_err(|more| faults.extend(more));
     let (Ok(layers), Ok(sharded), true) = (layers, sharded, faults.is_empty()) else { return Err(faults) };
+    settings.notes.extend(sharded.notes.iter().cloned());
+    settings.notes.extend(stretched(model, settings.max_model_len));
     let whole = partition::partition(fuse::fuse(bridge::bridges(sharded)), layers);
     let mut plan = RawPlan {
         version: VERSION,
@@ -138,6 +143,18 @@ pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<P
         Ok(_) => Err(faults),
         Err(more) => Err(faults.into_iter().chain(more).collect()),
     }
+}
+
+/// Which form a rotation has that has several, and why.
+fn stretched(model: &Model, length: u32) -> Option<String> {
+    let original = model.nodes().iter().find_map(|node| {
+        let Op::Rope { rope: Rope { scaling: RopeScaling::LongRope { original, .. }, .. }, .. } = &node.op else {
+            return None;
+        };
+        Some(*original)
+    })?;
+    let (side, form) = if length > original { ("over", "long") } else { ("within", "short") };
+    Some(format!("rotary embedding: the {form} factors of longrope, since max-model-len {length} is {side} {original}"))
 }
 
 fn device(spec: &DeviceSpec) -> DevicePlan {

@@ -77,8 +77,19 @@ pub struct CollectivePlan {
     pub output: Option<u16>,
     /// Elements of a row that each rank brings.
     pub width: u32,
+    /// Runs of a row that are gathered one by one: 1 unless the axis gathered lies inside others.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub blocks: u32,
     /// Which rows.
     pub rows: RowSet,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(blocks: &u32) -> bool {
+    *blocks == 1
 }
 
 /// What an actor is.

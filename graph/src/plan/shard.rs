@@ -23,18 +23,32 @@ pub enum Dist {
     Partial,
 }
 
-/// The axes that are cut over the tensor ranks, by name.
+/// What is cut over the tensor ranks.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Names of axes.
-    pub tensor: Vec<String>,
+    /// Each rule on its own.
+    pub tensor: Vec<Rule>,
+}
+
+/// One thing to be cut, along the first of several axes that the number of ranks divides.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Names of axes, the best first. An axis that the model lacks is passed over.
+    pub axes: Vec<&'static str>,
+    /// What a person reads where the first axis cannot be cut: `Some` where every rank may do all of it, `None` where the degree is then
+    /// refused.
+    pub whole: Option<&'static str>,
 }
 
 impl Default for Rules {
-    /// Heads of attention and of scans, the inner axes of dense, expert and shared MLPs, and the vocabulary.
+    /// Heads of attention and of scans, the inner axes of dense, expert and shared MLPs, and the vocabulary. Key/value heads that do not
+    /// divide are held by every rank, which has a part of the queries of each; a vocabulary that does not divide is computed by every rank.
     fn default() -> Self {
-        let tensor = ["kv_heads", "scan_heads", "ffn", "expert_ffn", "shared_ffn", "vocab"];
-        Self { tensor: tensor.map(String::from).to_vec() }
+        let must = |axis| Rule { axes: vec![axis], whole: None };
+        let heads = Rule { axes: vec!["kv_heads", "queries_per_kv"], whole: Some("attention") };
+        let vocab = Rule { axes: vec!["vocab"], whole: Some("the embedding and the head") };
+        let inner = ["scan_heads", "ffn", "expert_ffn", "shared_ffn"].map(must);
+        Self { tensor: [heads].into_iter().chain(inner).chain([vocab]).collect() }
     }
 }
 
@@ -51,24 +65,47 @@ pub struct Sharded {
     pub asks: Vec<Vec<Layout>>,
     /// The dimension along which each weight is cut.
     pub cuts: Vec<Option<usize>>,
+    /// What could not be cut as it should be, in words.
+    pub notes: Vec<String>,
 }
 
 /// Places every value and weight of `model` on `ranks` ranks.
 ///
 /// # Errors
-/// Every cut axis that the number of ranks does not divide.
+/// Every axis that must be cut and that the number of ranks does not divide.
 pub fn shard(model: &Model, ranks: u32, rules: &Rules) -> Result<Sharded, Vec<PlanError>> {
-    let named = |axis: &Axis| rules.tensor.contains(&model.axes()[axis.index()].name);
-    let used = |axis: &Axis| model.params().iter().any(|p| p.axes.contains(axis));
-    let all: Vec<Axis> = (1..model.axes().len() as u32).map(Axis).filter(|a| named(a) && used(a)).collect();
-    let cut: Vec<Axis> = if ranks > 1 { all.clone() } else { vec![] };
-    let faults = indivisible(model, ranks, &cut);
+    let (mut cut, mut notes, mut faults) = (vec![], vec![], vec![]);
+    for rule in rules.tensor.iter().filter(|_| ranks > 1) {
+        let axes: Vec<Axis> = rule.axes.iter().filter_map(|name| used(model, name)).collect();
+        let Some(&wanted) = axes.first() else { continue };
+        let found = axes.iter().copied().find(|&a| model.length(a).unwrap_or(1).is_multiple_of(ranks));
+        cut.extend(found);
+        let (name, length) = (rule.axes[0], model.length(wanted).unwrap_or(1));
+        let said = || format!("tensor-parallel-size {ranks} does not divide {length} {name}");
+        match (found, rule.whole) {
+            (Some(axis), _) if axis == wanted => {}
+            (Some(axis), _) => {
+                let axis = &model.axes()[axis.index()].name;
+                notes.push(format!("{}: {axis} is cut instead, and every rank holds all {name}", said()));
+            }
+            (None, Some(what)) => notes.push(format!("{}: every rank computes all of {what}", said())),
+            (None, None) => {
+                faults.push(PlanError::Degree { asked: ranks, axis: name.into(), length, legal: legal(model, rules) })
+            }
+        }
+    }
     if !faults.is_empty() {
         return Err(faults);
     }
-    let cut_of = |axes: &[Axis]| axes.iter().position(|a| cut.contains(a));
-    let cuts: Vec<Option<usize>> = model.params().iter().map(|p| cut_of(&p.axes)).collect();
-    let mut out = Sharded { model: model.clone(), ranks, held: vec![], asks: vec![], cuts };
+    let mut cuts: Vec<Option<usize>> = vec![None; model.params().len()];
+    for node in model.nodes() {
+        for param in node.op.params() {
+            // A norm sums over all of its axes.
+            let whole = matches!(node.op, Op::Norm { .. });
+            cuts[param.index()] = model.param(param).axes.iter().position(|a| cut.contains(a)).filter(|_| !whole);
+        }
+    }
+    let mut out = Sharded { model: model.clone(), ranks, held: vec![], asks: vec![], cuts, notes };
     for node in model.nodes() {
         let (asks, held) = out.rule(&node.op);
         out.asks.push(asks);
@@ -77,17 +114,17 @@ pub fn shard(model: &Model, ranks: u32, rules: &Rules) -> Result<Sharded, Vec<Pl
     Ok(out)
 }
 
-fn indivisible(model: &Model, ranks: u32, cut: &[Axis]) -> Vec<PlanError> {
-    let length = |a: &Axis| model.length(*a).unwrap_or(1);
-    let legal: Vec<u32> = (1..=64).filter(|n| cut.iter().all(|a| length(a).is_multiple_of(*n))).collect();
-    let bad = cut.iter().filter(|a| !length(a).is_multiple_of(ranks));
-    let fault = |a: &Axis| PlanError::Degree {
-        asked: ranks,
-        axis: model.axes()[a.index()].name.clone(),
-        length: length(a),
-        legal: legal.clone(),
-    };
-    bad.map(fault).collect()
+/// The axis of this name, if some weight has it.
+fn used(model: &Model, name: &str) -> Option<Axis> {
+    let axis = Axis(model.axes().iter().position(|axis| axis.name == name)? as u32);
+    model.params().iter().any(|param| param.axes.contains(&axis)).then_some(axis)
+}
+
+/// Degrees that no rule refuses, up to 64.
+fn legal(model: &Model, rules: &Rules) -> Vec<u32> {
+    let must = rules.tensor.iter().filter(|rule| rule.whole.is_none()).filter_map(|rule| used(model, rule.axes[0]));
+    let lengths: Vec<u32> = must.map(|axis| model.length(axis).unwrap_or(1)).collect();
+    (1..=64).filter(|n| lengths.iter().all(|length| length.is_multiple_of(*n))).collect()
 }
 
 impl Sharded {
@@ -108,7 +145,7 @@ impl Sharded {
     fn rule(&self, op: &Op) -> (Vec<Layout>, Dist) {
         let keep = |layout: Layout, operands: usize| (vec![layout; operands], Dist::Held(layout));
         match *op {
-            Op::Tokens => keep(Layout::Whole, 0),
+            Op::Tokens | Op::Positions { .. } => keep(Layout::Whole, 0),
             Op::Gather { table, .. } => {
                 let entries = self.cut_axis(table).filter(|a| self.model.param(table).axes[0] == *a);
                 (vec![Layout::Whole], if entries.is_some() { Dist::Partial } else { Dist::Held(Layout::Whole) })
@@ -132,10 +169,15 @@ impl Sharded {
                 let layout = self.readable(x);
                 keep(if layout == last.map_or(Layout::Whole, Layout::Split) { Layout::Whole } else { layout }, 1)
             }
-            Op::Attend { q, .. } => {
-                let heads = self.axes(q)[1];
-                let split = self.readable(q) == Layout::Split(heads);
-                keep(if split { Layout::Split(heads) } else { Layout::Whole }, 3)
+            Op::Attend { q, k, v, .. } => {
+                let (heads, group) = (Layout::Split(self.axes(q)[1]), Layout::Split(self.axes(q)[2]));
+                if [q, k, v].iter().any(|&x| self.readable(x) == heads) {
+                    keep(heads, 3)
+                } else if self.readable(q) == group {
+                    (vec![group, Layout::Whole, Layout::Whole], Dist::Held(group))
+                } else {
+                    keep(Layout::Whole, 3)
+                }
             }
             Op::ShortConv { w, .. } => keep(self.cut_axis(w).map_or(Layout::Whole, Layout::Split), 1),
             Op::Scan { a_log, .. } => {

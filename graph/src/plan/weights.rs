@@ -68,6 +68,7 @@ impl<'a> Weights<'a> {
             | Op::Route { .. }
             | Op::Tokens
             | Op::Gather { .. }
+            | Op::Positions { .. }
             | Op::Bias { .. }
             | Op::Norm { .. }
             | Op::Rope { .. }
@@ -99,7 +100,16 @@ impl<'a> Weights<'a> {
         let n = (0..rows).map(local).product();
         let k = (rows..dims.len()).map(local).product();
         let dtype = (self.dtype)(&def.name);
-        self.specs.push(WeightSpec { name: def.name.clone(), dims, cut, used, n, k, dtype });
+        self.specs.push(WeightSpec {
+            name: def.name.clone(),
+            dims,
+            stored: self.whole.model.strides(param),
+            cut,
+            used,
+            n,
+            k,
+            dtype,
+        });
         self.params.push(param);
         WeightId(self.specs.len() as u32 - 1)
     }
@@ -108,11 +118,12 @@ impl<'a> Weights<'a> {
 /// Makes one weight of a table and panels that hold the same rows on the same device: a table can be read from panels.
 pub(super) fn share(plan: &mut RawPlan) {
     let panels: Vec<_> = on_devices(plan).filter(|(_, spec)| spec.used == WeightUse::Panels).collect();
-    let panels: Vec<_> = panels.into_iter().map(|(device, spec)| (device, spec.name.clone(), spec.cut)).collect();
+    let of = |spec: &WeightSpec| (spec.name.clone(), spec.stored.clone(), spec.cut);
+    let panels: Vec<_> = panels.into_iter().map(|(device, spec)| (device, of(spec))).collect();
     for actor in &mut plan.actors {
         let (Some(device), Role::Stage { program, .. }) = (actor.device, &mut actor.role) else { continue };
         for spec in program.weights.iter_mut().filter(|spec| spec.used == WeightUse::Table) {
-            if panels.iter().any(|(at, name, cut)| *at == device && *name == spec.name && *cut == spec.cut) {
+            if panels.iter().any(|(at, held)| *at == device && *held == of(spec)) {
                 spec.used = WeightUse::Panels;
             }
         }

@@ -7,7 +7,7 @@ use crate::step::Step;
 use graph::plan::{Place, Program, RowSet};
 
 /// Holds a step against the limits and against itself.
-pub(super) fn step(step: &Step, limits: Limits, page_rows: u32) -> Result<(), KernelError> {
+pub(super) fn step(step: &Step, limits: Limits, (page_rows, positions_max): (u32, u32)) -> Result<(), KernelError> {
     let beyond = |what, limit: u64, got: u64| Err(KernelError::Step { step: step.id, what, limit, got });
     if step.rows > limits.rows_max {
         return beyond("rows", limits.rows_max.into(), step.rows.into());
@@ -28,6 +28,9 @@ pub(super) fn step(step: &Step, limits: Limits, page_rows: u32) -> Result<(), Ke
             (u64::from(span.pages) * u64::from(page_rows), u64::from(span.start) + u64::from(span.rows));
         if needed > held {
             return beyond("positions of a span on its pages", held, needed);
+        }
+        if needed > u64::from(positions_max) {
+            return beyond("positions of a span in the table of positions", positions_max.into(), needed);
         }
         let pages = u64::from(span.first_page) + u64::from(span.pages);
         if pages > step.pages.len() as u64 {

@@ -24,6 +24,7 @@ fn weights(call: &Call) -> Vec<(WeightId, &'static [WeightUse], u32, u32)> {
     use WeightUse::{Experts, Panels, Table, Vector};
     match call {
         Call::Gather { table, y, .. } => vec![(*table, &[Table, Panels], 0, y.width)],
+        Call::Positions { table, y } => vec![(*table, &[Table, Panels], 0, y.width)],
         Call::Contract { x, parts } => parts.iter().map(|(w, y)| (*w, &[Panels][..], y.width, x.width)).collect(),
         Call::ShortConv { w, .. } => vec![(*w, &[Vector], 0, 1)],
         Call::Scan { a_log, skip, dt, .. } => {
@@ -183,7 +184,12 @@ impl At<'_> {
         let sampling = matches!(self.call, Call::SampledRows { .. });
         let stepwise = matches!(
             self.call,
-            Call::Gather { .. } | Call::Rope { .. } | Call::Attend { .. } | Call::ShortConv { .. } | Call::Scan { .. }
+            Call::Gather { .. }
+                | Call::Positions { .. }
+                | Call::Rope { .. }
+                | Call::Attend { .. }
+                | Call::ShortConv { .. }
+                | Call::Scan { .. }
         );
         let first = if sampling || stepwise {
             RowSet::All
@@ -202,7 +208,7 @@ impl At<'_> {
         let zero = match self.call {
             Call::Rope { head_dim, .. } => *head_dim == 0,
             Call::Attend { kv_heads, group, head_dim, .. } => *kv_heads == 0 || *group == 0 || *head_dim == 0,
-            Call::Gather { y, .. } => y.width == 0,
+            Call::Gather { y, .. } | Call::Positions { y, .. } => y.width == 0,
             Call::Scan { heads, group, key_dim, value_dim, .. } => {
                 [heads, group, key_dim, value_dim].into_iter().any(|n| *n == 0)
             }
@@ -230,7 +236,7 @@ impl At<'_> {
         };
         match self.call {
             Call::Gather { ids, .. } => same("width of the ids", 1, ids.width),
-            Call::Contract { .. } => {}
+            Call::Contract { .. } | Call::Positions { .. } => {}
             Call::Bias { x, w, y } | Call::Norm { x, w, y, .. } => {
                 same("elements beyond whole runs of the weight", 0, x.width % self.outputs(*w));
                 same("width of the result", x.width, y.width);

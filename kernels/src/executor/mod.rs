@@ -59,6 +59,8 @@ pub struct Executor {
     experts_room: ops::experts::Room,
     /// The rotations of the program, each once.
     angles: Vec<Angles>,
+    /// Entries of the program's shortest table of positions.
+    positions_max: u32,
 }
 
 /// Where the operands of one step begin.
@@ -158,6 +160,7 @@ impl Executor {
                 | Call::Route { .. }
                 | Call::ExpertBias { .. }
                 | Call::Gather { .. }
+                | Call::Positions { .. }
                 | Call::Bias { .. }
                 | Call::Norm { .. }
                 | Call::AddNorm { .. }
@@ -168,6 +171,11 @@ impl Executor {
                 | Call::SampledRows { .. } => {}
             }
         }
+        let entries = |call: &Call| {
+            let Call::Positions { table, .. } = call else { return u32::MAX };
+            weights.get(table.0 as usize).map_or(0, |w| w.spec().n)
+        };
+        let positions_max = program.calls.iter().map(entries).min().unwrap_or(u32::MAX);
         let rows = limits.rows_max.max(limits.sampled_max) as usize;
         Ok(Self {
             contract_room: ops::contract::Room::new(rows, k_max, team.threads()),
@@ -183,6 +191,7 @@ impl Executor {
             team,
             isa,
             angles,
+            positions_max,
         })
     }
 
@@ -220,7 +229,7 @@ impl Executor {
         outputs: &mut [&mut Memory],
         observer: &mut dyn FnMut(usize),
     ) -> Result<(), KernelError> {
-        admit::step(step, self.limits, PAGE_ROWS)?;
+        admit::step(step, self.limits, (PAGE_ROWS, self.positions_max))?;
         if !self.states.is_empty() {
             admit::states(step, self.limits)?;
         }
@@ -287,6 +296,10 @@ impl Run<'_> {
                 let (ids, y) = (bases.ids(ids), bases.slab(y));
                 // SAFETY: as above.
                 unsafe { ops::gather::run(workers, weight(table), *first, ids, y) }
+            }
+            Call::Positions { table, y } => {
+                // SAFETY: as above.
+                unsafe { ops::gather::positions(workers, weight(table), step, bases.slab(y)) }
             }
             Call::Contract { x, parts } => {
                 let at = |i: usize| Part { weight: weight(&parts[i].0), y: bases.slab(&parts[i].1) };

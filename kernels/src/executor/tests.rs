@@ -3,7 +3,7 @@ use crate::ops::samples::{bits, numbers, team};
 use crate::step::Span;
 use crate::weights::samples::weight;
 use graph::plan::{CacheSpec, WeightId, WeightUse};
-use graph::{Attention, Binary, DType, Norm, Rope, RopeScaling, Unary};
+use graph::{Attention, Binary, DType, Norm, Rope, Unary};
 
 const HIDDEN: u32 = 40;
 const LIMITS: Limits = Limits { rows_max: 80, sampled_max: 4, pages: 12, slots: 0 };
@@ -29,7 +29,7 @@ fn program() -> Program {
     let (k, v) = (all(scratch(20), 20), all(scratch(20), 20));
     let (gate, up) = (all(scratch(72), 72), all(scratch(72), 72));
     let last = sampled(scratch(HIDDEN), HIDDEN);
-    let rope = Rope { theta: 10000.0, dims: 20, scaling: RopeScaling::Default };
+    let rope = Rope::plain(10000.0, 20);
     let w = WeightId;
     let calls = vec![
         Call::Gather { table: w(0), first: 0, ids: all(Place::Input(0), 1), y: x },
@@ -173,14 +173,14 @@ fn a_program_that_does_not_fit_is_refused_with_its_call() {
         (
             "elements beyond whole heads",
             Box::new(move |p| {
-                let rope = Rope { theta: 1.0, dims: 2, scaling: RopeScaling::Default };
+                let rope = Rope::plain(1.0, 2);
                 p.calls[4] = Call::Rope { x, head_dim: 21, rope, y: x };
             }),
         ),
         (
             "heads and widths, at least",
             Box::new(move |p| {
-                let rope = Rope { theta: 1.0, dims: 0, scaling: RopeScaling::Default };
+                let rope = Rope::plain(1.0, 0);
                 p.calls[4] = Call::Rope { x, head_dim: 0, rope, y: x };
             }),
         ),

@@ -1,6 +1,7 @@
 use super::*;
 use crate::isa::Isa;
 use crate::ops::samples::{bits, team};
+use crate::step::Span;
 use crate::weights::samples::{rounded, weight};
 use graph::DType;
 use graph::plan::WeightUse;
@@ -20,6 +21,23 @@ fn tables_and_panels_give_the_bits_of_the_rounded_weights() {
                 unsafe { run(workers, &table, first, &ids, Slab::new(&mut y)) };
                 assert_eq!(bits(&y), bits(&wanted), "{n} x {k} {dtype} {used:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn positions_are_ids_that_every_row_knows() {
+    let span = |first_row, rows, start| Span { first_row, rows, start, ..Span::default() };
+    let step = Step { rows: 9, spans: vec![span(0, 1, 39), span(1, 5, 0), span(6, 3, 17)], ..Step::default() };
+    let ids = [39, 0, 1, 2, 3, 4, 17, 18, 19];
+    for dtype in [DType::F32, DType::Bf16] {
+        let wanted = reference::gather(&rounded(40, 7, dtype), 7, 0, &ids);
+        for threads in [1, 2] {
+            let (table, team, mut y) = (weight(40, 7, dtype, WeightUse::Table), team(threads), vec![9.0; 63]);
+            let workers = Workers { team: &team, isa: Isa::Portable };
+            // SAFETY: y is this test's own.
+            unsafe { positions(workers, &table, &step, Slab::new(&mut y)) };
+            assert_eq!(bits(&y), bits(&wanted));
         }
     }
 }

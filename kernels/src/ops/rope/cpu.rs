@@ -4,7 +4,7 @@ use crate::isa::{Kernel, Simd};
 use crate::ops::Workers;
 use crate::slab::Slab;
 use crate::step::Step;
-use graph::Rope;
+use graph::{Pairing, Rope};
 use std::ops::Range;
 
 /// The cosines and sines of every row of a step, for one kind of rotation.
@@ -80,8 +80,13 @@ impl Kernel for Rows<'_> {
             for head in 0..self.width / self.head_dim {
                 // SAFETY: this thread alone has these rows of y.
                 let head = unsafe { self.y.write(row * self.width + head * self.head_dim, 2 * pairs) };
-                let (first, second) = head.split_at_mut(pairs);
-                rotate(s, first, second, cosines, sines);
+                match self.angles.rope.pairing {
+                    Pairing::Halves => {
+                        let (first, second) = head.split_at_mut(pairs);
+                        rotate(s, first, second, cosines, sines);
+                    }
+                    Pairing::Neighbours => rotate_neighbours(s, head, cosines, sines),
+                }
             }
         }
     }
@@ -108,6 +113,22 @@ fn rotate<S: Simd>(s: S, first: &mut [f32], second: &mut [f32], cosines: &[f32],
         let count = a_tail.len();
         a_tail.copy_from_slice(&a[..count]);
         b_tail.copy_from_slice(&b[..count]);
+    }
+}
+
+/// Turns one head whose pairs are neighbours: eight pairs are taken apart, turned as halves are, and put back.
+#[inline(always)]
+fn rotate_neighbours<S: Simd>(s: S, head: &mut [f32], cosines: &[f32], sines: &[f32]) {
+    for ((pairs, cosines), sines) in head.chunks_mut(16).zip(cosines.chunks(8)).zip(sines.chunks(8)) {
+        let mut eight = [[0.0; 8]; 4];
+        for (i, pair) in pairs.chunks(2).enumerate() {
+            (eight[0][i], eight[1][i], eight[2][i], eight[3][i]) = (pair[0], pair[1], cosines[i], sines[i]);
+        }
+        let [mut a, mut b, c, d] = eight;
+        turn(s, &mut a, &mut b, &c, &d);
+        for (i, pair) in pairs.chunks_mut(2).enumerate() {
+            (pair[0], pair[1]) = (a[i], b[i]);
+        }
     }
 }
 

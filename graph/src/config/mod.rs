@@ -4,12 +4,25 @@
 
 use crate::error::ConfigFault;
 use crate::op::Unary;
-use crate::rope::{Rope, RopeScaling};
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 
+mod layers;
+mod rope;
+
 /// A largest count that no model comes near: 16 Mi entries of a vocabulary are 32 times the largest known.
 const COUNT_MAX: u64 = 1 << 24;
+
+/// Other names that fields have in older families: the first is what model files call it.
+const ALIASES: [(&str, &str); 7] = [
+    ("hidden_size", "n_embd"),
+    ("num_hidden_layers", "n_layer"),
+    ("num_attention_heads", "n_head"),
+    ("intermediate_size", "n_inner"),
+    ("max_position_embeddings", "n_positions"),
+    ("partial_rotary_factor", "rotary_pct"),
+    ("rope_theta", "rotary_emb_base"),
+];
 
 /// The configuration of a checkpoint, as one family reads it.
 #[derive(Debug)]
@@ -54,7 +67,8 @@ impl<'a> ConfigReader<'a> {
 
     /// A value that is neither missing nor null.
     fn get(&self, field: &str) -> Option<&'a Value> {
-        self.map.get(field).filter(|v| !v.is_null())
+        let alias = || ALIASES.iter().find(|(name, _)| *name == field).and_then(|(_, alias)| self.map.get(*alias));
+        self.map.get(field).or_else(alias).filter(|v| !v.is_null())
     }
 
     /// A positive count that must be there.
@@ -105,6 +119,46 @@ impl<'a> ConfigReader<'a> {
             self.value_fault(field, value, "a finite number".into());
             default
         })
+    }
+
+    /// A number above zero with a default.
+    pub fn positive_or(&self, field: &str, default: f32) -> f32 {
+        let found = self.float_or(field, default);
+        if found > 0.0 {
+            return found;
+        }
+        let allowed = "a finite number above 0".into();
+        self.fault(ConfigFault::Value { field: field.into(), value: found.to_string(), allowed });
+        default
+    }
+
+    /// A soft cap: a number above zero; none where it is absent or null.
+    pub fn cap(&self, field: &str) -> Option<f32> {
+        self.get(field).is_some().then(|| self.positive_or(field, 1.0))
+    }
+
+    /// `value` rounded to the element type that the checkpoint says its activations have.
+    pub fn rounded(&self, value: f32) -> f32 {
+        let dtype = self.get("dtype").or_else(|| self.get("torch_dtype")).and_then(Value::as_str);
+        let significant = match dtype {
+            Some("bfloat16") => 8,
+            Some("float16") => 11,
+            Some(_) | None => 24,
+        };
+        // To nearest, ties to even: half of the last place kept, less one where that is even.
+        let (bits, dropped) = (value.to_bits(), 24 - significant);
+        let half = (1u32 << dropped) >> 1;
+        let odd = (bits >> dropped) & 1;
+        let up = if half == 0 { 0 } else { half - 1 + odd };
+        f32::from_bits((bits + up) >> dropped << dropped)
+    }
+
+    /// A flag that changes the maths in a way that is not computed here.
+    pub fn must_be_off(&self, field: &str) {
+        if self.flag_or(field, false) {
+            let allowed = "false: what it turns on is not computed here".into();
+            self.fault(ConfigFault::Value { field: field.into(), value: "true".into(), allowed });
+        }
     }
 
     /// The epsilon of a norm: finite, and from 0 to 1.
@@ -179,36 +233,6 @@ impl<'a> ConfigReader<'a> {
         (heads, kv_heads, head_dim)
     }
 
-    /// Rotary embedding, in the style of transformers 4 (`rope_theta` and `rope_scaling` at the top) or 5 (`rope_parameters`).
-    pub fn rope(&self, head_dim: u32) -> Rope {
-        let positions = self.count_or("max_position_embeddings", 2048);
-        let nested = self.object("rope_parameters");
-        let (at, scaling) = match nested {
-            Some(map) => ("rope_parameters", Some(map)),
-            None => ("rope_scaling", self.object("rope_scaling")),
-        };
-        if let (Some(new), Some(old)) = (nested, self.get("rope_scaling").and_then(Value::as_object))
-            && new.iter().any(|(key, value)| old.get(key).is_some_and(|other| other != value))
-        {
-            let [new, old] = [new, old].map(|map| Value::Object(map.clone()));
-            self.disagree("rotary embedding", ("rope_parameters", &new), ("rope_scaling", &old));
-        }
-        let (within, top) = (scaling.and_then(|m| m.get("rope_theta")), self.get("rope_theta"));
-        if let (Some(within), Some(top)) = (within, top)
-            && within.as_f64() != top.as_f64()
-        {
-            self.disagree("rope_theta", (at, within), ("the top level", top));
-        }
-        let theta = within.or(top);
-        let theta = number(theta, 10000.0).unwrap_or(-1.0);
-        if theta <= 0.0 {
-            let allowed = "a finite number above 0".into();
-            self.fault(ConfigFault::Value { field: "rope_theta".into(), value: theta.to_string(), allowed });
-        }
-        let scaling = scaling.map_or(RopeScaling::Default, |map| self.scaling(at, map, positions));
-        Rope { theta: if theta > 0.0 { theta } else { 1.0 }, dims: head_dim & !1, scaling }
-    }
-
     fn object(&self, field: &str) -> Option<&'a Map<String, Value>> {
         let value = self.get(field)?;
         value.as_object().or_else(|| {
@@ -217,84 +241,8 @@ impl<'a> ConfigReader<'a> {
         })
     }
 
-    fn scaling(&self, at: &str, map: &Map<String, Value>, positions: u32) -> RopeScaling {
-        let kind = map.get("rope_type").or_else(|| map.get("type")).and_then(Value::as_str).unwrap_or("default");
-        let read = Scaling { reader: self, at, map };
-        let original = read.count("original_max_position_embeddings", positions);
-        match kind {
-            "default" => RopeScaling::Default,
-            // Positions stay below `max_position_embeddings`, where the dynamic form is the plain one.
-            "dynamic" => RopeScaling::Default,
-            "linear" => RopeScaling::Linear { factor: read.positive("factor", None) },
-            "llama3" => RopeScaling::Llama3 {
-                factor: read.positive("factor", None),
-                low_freq_factor: read.positive("low_freq_factor", None),
-                high_freq_factor: read.positive("high_freq_factor", None),
-                original,
-            },
-            "yarn" => {
-                let factor = read.positive("factor", None);
-                RopeScaling::Yarn {
-                    factor,
-                    beta_fast: read.positive("beta_fast", Some(32.0)),
-                    beta_slow: read.positive("beta_slow", Some(1.0)),
-                    original,
-                    attention_factor: read.yarn_amplitude(factor),
-                }
-            }
-            other => {
-                let allowed = "default, linear, dynamic, llama3, yarn".into();
-                self.fault(ConfigFault::Value { field: format!("{at}.rope_type"), value: cut(other), allowed });
-                RopeScaling::Default
-            }
-        }
-    }
-
     fn value_fault(&self, field: &str, value: &Value, allowed: String) {
         self.fault(ConfigFault::Value { field: field.into(), value: cut(&value.to_string()), allowed });
-    }
-}
-
-/// The object that holds a rope scaling.
-struct Scaling<'r, 'a> {
-    reader: &'r ConfigReader<'a>,
-    at: &'r str,
-    map: &'r Map<String, Value>,
-}
-
-impl Scaling<'_, '_> {
-    fn positive(&self, field: &str, default: Option<f32>) -> f32 {
-        let path = || format!("{}.{field}", self.at);
-        let value = self.map.get(field).filter(|v| !v.is_null());
-        match (value, default) {
-            (None, Some(default)) => default,
-            (None, None) => {
-                self.reader.fault(ConfigFault::Missing { field: path(), family: self.reader.family });
-                1.0
-            }
-            (Some(value), _) => number(Some(value), 0.0).ok().filter(|&f| f > 0.0).unwrap_or_else(|| {
-                let allowed = "a finite number above 0".into();
-                self.reader.fault(ConfigFault::Value { field: path(), value: cut(&value.to_string()), allowed });
-                1.0
-            }),
-        }
-    }
-
-    fn count(&self, field: &str, default: u32) -> u32 {
-        self.map.get(field).and_then(Value::as_u64).filter(|&n| n > 0 && n <= COUNT_MAX).map_or(default, |n| n as u32)
-    }
-
-    /// What the rotated vectors are multiplied by: given, or from `mscale` and `mscale_all_dim`, or 0.1 ln(factor) + 1.
-    fn yarn_amplitude(&self, factor: f32) -> f32 {
-        if self.map.get("attention_factor").is_some_and(|v| !v.is_null()) {
-            return self.positive("attention_factor", None);
-        }
-        let scale = |m: f32| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
-        let field = |name| self.map.get(name).and_then(Value::as_f64).map(|f| f as f32).filter(|&f| f != 0.0);
-        match (field("mscale"), field("mscale_all_dim")) {
-            (Some(m), Some(all)) => scale(m) / scale(all),
-            (None | Some(_), None | Some(_)) => scale(1.0),
-        }
     }
 }
 

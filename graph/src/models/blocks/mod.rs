@@ -1,0 +1,8 @@
+//! What model files are composed of: the frame of a decoder, and the parts of its layers. One concept a file.
+
+mod attention;
+mod decoder;
+mod mlp;
+
+pub(crate) use attention::{HeadNorms, Projections};
+pub(crate) use decoder::{Decoder, Layer, Names};

@@ -29,8 +29,13 @@ pub struct Generation {
     pub rules: LogitRules,
     /// Whether the log-probability of each token is told, and beside it those of how many likeliest tokens, 20 at most.
     pub logprobs: Option<u32>,
-    /// The same for each token of the prompt but the first. The prompt is then computed whole, whatever is cached.
+    /// The same for each token of the prompt but the first. Rows that tell of them are computed, whatever is cached.
     pub prompt_logprobs: Option<u32>,
+    /// The first token of the prompt that `prompt_logprobs` is for: those before it are context, and may come from the cache.
+    pub prompt_logprobs_from: u32,
+    /// The first token of the prompt that counts as generated: where an op has two forms that differ in bits, one for prompts and one for
+    /// generated rows, its row takes the latter.
+    pub generated_from: Option<u32>,
     /// Texts that end it: the text is cut before the first one, and ends with the token that completed it. See [`StopTexts`].
     pub stop: Vec<String>,
     /// Leaves what ended it in the text: the stop text, or the text of the stop token.
@@ -53,6 +58,8 @@ impl Generation {
             rules: LogitRules::default(),
             logprobs: None,
             prompt_logprobs: None,
+            prompt_logprobs_from: 0,
+            generated_from: None,
             stop: vec![],
             include_stop: false,
             stop_token_ids: vec![],
@@ -89,6 +96,16 @@ pub enum RequestError {
         max_tokens: u32,
         /// The bound.
         max_model_len: u32,
+    },
+    /// A place beyond the prompt, or rows that would be told of and left out.
+    #[error(
+        "the prompt has {prompt} tokens and is told of from token {from} on; give at most its length, and 0 where all logits are wanted"
+    )]
+    From {
+        /// The place.
+        from: u64,
+        /// Tokens of the prompt.
+        prompt: u64,
     },
     /// A text that cannot fit, refused before it is tokenised.
     #[error("the prompt has {bytes} bytes, at most {limit} are tokenised: 256 for each of {max_model_len} positions")]
@@ -176,6 +193,7 @@ impl RequestError {
                 "prompt_too_long"
             }
             RequestError::NothingWanted
+            | RequestError::From { .. }
             | RequestError::Token { .. }
             | RequestError::TooManyStops { .. }
             | RequestError::Sampling(_)
@@ -197,6 +215,7 @@ impl From<Refused> for RequestError {
             Refused::TooLong { prompt, max_tokens, max_model_len, .. } => {
                 RequestError::TooLong { prompt, max_tokens, max_model_len }
             }
+            Refused::From { from, prompt, .. } => RequestError::From { from, prompt },
             Refused::NeverFits { rows, pool_rows, largest, .. } => RequestError::NeverFits { rows, pool_rows, largest },
             Refused::TooManyStops { got, .. } => RequestError::TooManyStops { got },
             Refused::Sampling { fault, .. } => RequestError::Sampling(fault),
@@ -322,6 +341,8 @@ impl Engine {
             rules: Some(rules).filter(|rules| !rules.is_neutral()).map(Arc::new),
             logprobs: generation.logprobs,
             prompt_logprobs: generation.prompt_logprobs,
+            prompt_logprobs_from: generation.prompt_logprobs_from,
+            generated_from: generation.generated_from,
             capture: generation.capture,
         };
         spec.check(self.batcher())?;

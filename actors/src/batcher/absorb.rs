@@ -63,7 +63,7 @@ impl Batcher {
             if logits.is_some() || score.is_some() {
                 updates.push(Update::Prompt { id, position, logits, score });
             }
-            if sequence.spec.max_tokens == 0 && position + 1 == sequence.prompt_len {
+            if sequence.spec.max_tokens == 0 && position + 1 == sequence.rows_max() {
                 self.end(token.slot, Finish::Length, updates);
             }
             return;
@@ -94,8 +94,8 @@ impl Batcher {
     fn end(&mut self, slot: u32, reason: Finish, updates: &mut Vec<Update>) {
         let running = self.slots[slot as usize].as_mut().expect("only running sequences end");
         let id = running.sequence.spec.id;
-        // The token just drawn has no row, unless nothing was drawn at all.
-        let written = running.sequence.known() - u32::from(running.sequence.spec.max_tokens > 0);
+        // The row of the token just drawn may be on its way, and is not written yet.
+        let written = running.sequence.known() - running.sequence.spec.unfed();
         self.pool.written(&mut running.lease, &running.sequence.tokens[..written as usize]);
         self.stop(slot);
         self.report_end(id, reason, updates);

@@ -117,7 +117,7 @@ impl Batcher {
     fn admit(&mut self, ticket: &mut Ticket, flight: &mut Flight, room: &mut Room) {
         while !room.is_spent() && !self.free_slots.is_empty() {
             let Some(sequence) = self.waiting.front() else { return };
-            let mut lease = self.pool.begin(sequence.lookup(), sequence.prompt_len, sequence.rows_max());
+            let mut lease = self.pool.begin(sequence.lookup(), sequence.prompt_rows(), sequence.rows_max());
             let fits = self.pool.reserve(&mut lease, sequence.rows_at_admission()).is_ok();
             if !fits || self.pool.available() < self.growth_to_come(sequence.rows_max(), &lease) {
                 self.pool.release(lease);
@@ -127,7 +127,7 @@ impl Batcher {
             self.waiting_again -= u32::from(sequence.epoch > 0);
             self.caution = self.caution.saturating_sub(1).max(CAUTION_MIN);
             // A sequence that runs grows without allocation.
-            sequence.tokens.reserve((sequence.rows_max() + 1 - sequence.known()) as usize);
+            sequence.tokens.reserve((sequence.rows_max() + 1).saturating_sub(sequence.known()) as usize);
             self.counters.prefix_query_rows += u64::from(sequence.known() - 1);
             self.counters.prefix_hit_rows += u64::from(lease.cached_rows());
             let slot = self.free_slots.pop().expect("one was free above");
@@ -137,7 +137,7 @@ impl Batcher {
                 .partition_point(|&slot| self.running(slot).is_some_and(|running| running.sequence.serial < serial));
             self.order.insert(place, slot);
             ticket.admissions.extend(sequence.admission(slot));
-            let (prefill_end, issued) = (sequence.known(), lease.cached_rows());
+            let (prefill_end, issued) = (sequence.known().min(sequence.rows_max()), lease.cached_rows());
             self.slots[slot as usize] = Some(Running { sequence, lease, prefill_end, issued, last_step: 0 });
             self.place_chunk(slot, ticket, flight, room);
         }
@@ -178,7 +178,7 @@ impl Batcher {
         }
         let table = &running.lease.pages()[..end.div_ceil(page_rows) as usize];
         let (first_page, pages) = (ticket.step.pages.len() as u32, table.len() as u32);
-        let prompt = running.sequence.prompt_len;
+        let prompt = running.sequence.prompt_rows();
         ticket.step.pages.extend_from_slice(table);
         ticket.step.spans.push(Span { first_row, rows, start, prompt, first_page, pages });
         ticket.step.rows += rows;

@@ -47,7 +47,9 @@ impl Sequence {
     pub(super) fn new(mut spec: SequenceSpec, serial: u64) -> Self {
         let tokens = std::mem::take(&mut spec.prompt);
         let prompt_len = tokens.len() as u32;
-        Self { spec, serial, epoch: 0, preemptions: 0, prompt_len, tokens, reported: 0, issued_ever: 0 }
+        // Rows before these tell nothing that is wanted.
+        let reported = spec.prompt_logprobs_from.saturating_sub(1);
+        Self { spec, serial, epoch: 0, preemptions: 0, prompt_len, tokens, reported, issued_ever: 0 }
     }
 
     /// Tokens known here.
@@ -55,9 +57,14 @@ impl Sequence {
         self.tokens.len() as u32
     }
 
-    /// Rows that the whole sequence needs: the last token is never fed.
+    /// Rows that the whole sequence needs.
     pub(super) fn rows_max(&self) -> u32 {
-        rows_max(self.prompt_len, self.spec.max_tokens)
+        self.spec.rows_max(self.prompt_len)
+    }
+
+    /// Its first rows, which take the form of a prompt's where an op has two.
+    pub(super) fn prompt_rows(&self) -> u32 {
+        self.spec.generated_from.unwrap_or(self.prompt_len)
     }
 
     /// Rows to reserve at admission: what is known and one more, or everything once it may not be preempted again.
@@ -94,11 +101,6 @@ impl Sequence {
             tokens_max: self.prompt_len + self.spec.max_tokens,
         })
     }
-}
-
-/// Rows that a sequence needs in all.
-pub(super) fn rows_max(prompt_len: u32, max_tokens: u32) -> u32 {
-    prompt_len + max_tokens.saturating_sub(1)
 }
 
 impl Running {

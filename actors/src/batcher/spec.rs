@@ -1,6 +1,5 @@
 //! What goes into the batcher and what comes out of it: its bounds, sequences, refusals, updates, counters.
 
-use super::sequence::rows_max;
 use crate::pool::PoolSpec;
 use crate::sampler::{LOGPROBS_MAX, LogitRules, SamplingFault};
 use crate::ticket::{RowFault, Sampling, Score};
@@ -87,8 +86,13 @@ pub struct SequenceSpec {
     pub rules: Option<Arc<LogitRules>>,
     /// Whether log-probabilities of generated tokens are wanted, and those of how many likeliest tokens beside each.
     pub logprobs: Option<u32>,
-    /// The same for the tokens of the prompt but the first. Rows of such a prompt never come from the cache.
+    /// The same for the tokens of the prompt but the first. Rows that tell of them never come from the cache.
     pub prompt_logprobs: Option<u32>,
+    /// The first token of the prompt that log-probabilities are wanted of; 0 and 1 mean all but the first. Not beyond the prompt, and 0
+    /// with [`Capture::All`].
+    pub prompt_logprobs_from: u32,
+    /// The first token of the prompt that counts as generated: where an op has two forms its row takes the generated one.
+    pub generated_from: Option<u32>,
     /// Whose logits are wanted.
     pub capture: Capture,
 }
@@ -104,15 +108,21 @@ impl SequenceSpec {
         if prompt == 0 {
             return Err(Refused::EmptyPrompt { id });
         }
-        if max_tokens == 0 && self.capture != Capture::All && self.prompt_logprobs.is_none() {
+        let told = self.prompt_logprobs.is_some() && (prompt == 1 || u64::from(self.prompt_logprobs_from) < prompt);
+        if self.only_tells() && !told {
             return Err(Refused::NothingWanted { id });
         }
-        if prompt + u64::from(max_tokens) > u64::from(bounds.max_model_len) {
+        let from = u64::from(self.prompt_logprobs_from.max(self.generated_from.unwrap_or(0)));
+        if from > prompt || (self.capture == Capture::All && self.prompt_logprobs_from > 0) {
+            return Err(Refused::From { id, from, prompt });
+        }
+        // The last token of a prompt that is only told of is never fed.
+        if prompt + u64::from(max_tokens) > u64::from(bounds.max_model_len) + u64::from(self.only_tells()) {
             return Err(Refused::TooLong { id, prompt, max_tokens, max_model_len: bounds.max_model_len });
         }
-        let (rows, pool_rows) = (u64::from(rows_max(prompt as u32, max_tokens)), bounds.pool.rows());
+        let (rows, pool_rows) = (u64::from(self.rows_max(prompt as u32)), bounds.pool.rows());
         if rows > pool_rows {
-            return Err(Refused::NeverFits { id, rows, pool_rows, largest: pool_rows + u64::from(max_tokens > 0) });
+            return Err(Refused::NeverFits { id, rows, pool_rows, largest: pool_rows + u64::from(self.unfed()) });
         }
         let stops = self.stop_token_ids.len();
         if stops > STOP_TOKENS_MAX {
@@ -129,6 +139,22 @@ impl SequenceSpec {
         let over =
             told.into_iter().find_map(|(name, count)| Some((name, count.filter(|&count| count > LOGPROBS_MAX)?)));
         over.map_or(Ok(()), |(name, got)| Err(SamplingFault::Logprobs { name, got }))
+    }
+
+    /// Whether it is there for the log-probabilities of its own tokens.
+    fn only_tells(&self) -> bool {
+        self.max_tokens == 0 && self.capture != Capture::All
+    }
+
+    /// Rows that a sequence with a prompt of this many tokens needs in all: neither the last token that is drawn nor the last one that is
+    /// told of is ever fed.
+    pub(super) fn rows_max(&self, prompt_len: u32) -> u32 {
+        (prompt_len + self.max_tokens - self.unfed()).max(1)
+    }
+
+    /// Whether its last token has no row.
+    pub(super) fn unfed(&self) -> u32 {
+        u32::from(self.max_tokens > 0 || self.only_tells())
     }
 
     /// Whether rows of the prompt are sampled before its last one.
@@ -165,6 +191,19 @@ pub enum Refused {
         max_tokens: u32,
         /// The bound.
         max_model_len: u32,
+    },
+    /// A place beyond the prompt, or rows that would be told of and left out.
+    #[error(
+        "sequence {id}: the prompt has {prompt} tokens and is told of from token {from} on; give at most its length, and 0 where all \
+         logits are wanted"
+    )]
+    From {
+        /// The sequence.
+        id: u64,
+        /// The place.
+        from: u64,
+        /// Tokens of the prompt.
+        prompt: u64,
     },
     /// Too large for the pool even when nothing else runs.
     #[error(

@@ -40,6 +40,8 @@ fn sequence(id: u64, prompt: &[u32], max_tokens: u32) -> SequenceSpec {
         rules: None,
         logprobs: None,
         prompt_logprobs: None,
+        prompt_logprobs_from: 0,
+        generated_from: None,
         capture: Capture::None,
     }
 }
@@ -58,7 +60,19 @@ fn any_sequence(id: u64, rows_max: u64, dice: &mut Dice) -> SequenceSpec {
     let least = u64::from(capture != Capture::All && prompt_logprobs.is_none());
     let max_tokens = dice.between(least, rows_max + 1 - prompt.len() as u64) as u32;
     let stop_token_ids = (0..dice.roll(3)).map(|_| dice.roll(VOCAB) as u32).collect();
-    SequenceSpec { stop_token_ids, capture, rules, logprobs, prompt_logprobs, ..sequence(id, &prompt, max_tokens) }
+    let known = prompt.len() as u64;
+    let from = if prompt_logprobs.is_some() && capture != Capture::All { dice.roll(known) as u32 } else { 0 };
+    let generated_from = (dice.roll(4) == 0).then(|| dice.between(1, known) as u32);
+    SequenceSpec {
+        stop_token_ids,
+        capture,
+        rules,
+        logprobs,
+        prompt_logprobs,
+        prompt_logprobs_from: from,
+        generated_from,
+        ..sequence(id, &prompt, max_tokens)
+    }
 }
 
 /// What a seed is to be made of.
@@ -267,6 +281,18 @@ fn a_request_is_refused_by_name_and_with_numbers() {
         sequence(2, &[1], 0),
         "sequence 2: max_tokens is 0, at least 1 is needed unless logits or log-probabilities of the prompt are wanted",
     );
+    let tells = SequenceSpec { prompt_logprobs: Some(0), prompt_logprobs_from: 2, ..sequence(2, &[1, 2], 0) };
+    check(
+        tells.clone(),
+        "sequence 2: max_tokens is 0, at least 1 is needed unless logits or log-probabilities of the prompt are wanted",
+    );
+    check(
+        SequenceSpec { prompt_logprobs_from: 3, max_tokens: 1, ..tells.clone() },
+        "sequence 2: the prompt has 2 tokens and is told of from token 3 on; give at most its length, and 0 where all logits are wanted",
+    );
+    // The last token that is told of needs no row.
+    let long = |len| SequenceSpec { prompt: vec![1; len], prompt_logprobs_from: 1, ..tells.clone() };
+    check(long(202), "sequence 2: 202 prompt tokens and max_tokens 0 exceed max_model_len 200");
     check(sequence(3, &[1, 2], 199), "sequence 3: 2 prompt tokens and max_tokens 199 exceed max_model_len 200");
     check(
         sequence(4, &[1, 2], 40),

@@ -222,6 +222,8 @@ pub(crate) fn request(id: u64, length: u32, max_tokens: u32) -> SequenceSpec {
         rules: (!id.is_multiple_of(4)).then(|| Arc::new(rules(id))),
         logprobs: (!id.is_multiple_of(4)).then_some(3),
         prompt_logprobs: None,
+        prompt_logprobs_from: 0,
+        generated_from: None,
         capture: Capture::Generated,
     }
 }

@@ -77,12 +77,14 @@ pub(super) fn alone(spec: &SequenceSpec, pool: &PoolSpec, fails: bool) -> Outcom
     let mut recurrent = (pool.states.running > 0).then_some(0);
     loop {
         let position = states.len();
-        let seen = seen(tokens[position], pool.two_forms && position >= spec.prompt.len());
+        let generated = spec.generated_from.map_or(spec.prompt.len(), |first| first as usize);
+        let seen = seen(tokens[position], pool.two_forms && position >= generated);
         recurrent = recurrent.map(|before| mix(before, seen));
         let now = state(states.iter().copied(), seen, recurrent);
         states.push(now);
         let generates = states.len() == tokens.len() && spec.max_tokens > 0;
-        let looked_at = spec.looks_at_prompt() || states.len() == tokens.len();
+        let told = states.len() >= spec.prompt_logprobs_from as usize;
+        let looked_at = spec.looks_at_prompt() && told || states.len() == tokens.len();
         if looked_at && !is_finite(now, fails) {
             outcome.end = Some(Finish::Fault { fault: RowFault::NonFinite, position: position as u32 });
             return outcome;
@@ -99,13 +101,14 @@ pub(super) fn alone(spec: &SequenceSpec, pool: &PoolSpec, fails: bool) -> Outcom
         } else {
             let logits = (spec.capture == Capture::All).then(|| logits_of(now));
             let next = tokens.get(states.len()).copied();
-            let score = next.zip(spec.prompt_logprobs).map(|(next, count)| score_of(now, next, count));
+            let score = next.zip(spec.prompt_logprobs).filter(|_| told).map(|(next, count)| score_of(now, next, count));
             if logits.is_some() || score.is_some() {
                 outcome.prompt.push((logits, score));
             }
         }
         let full = tokens.len() - spec.prompt.len() == spec.max_tokens as usize;
-        if full && (generates || states.len() == tokens.len()) {
+        let last = if spec.capture == Capture::All { tokens.len() } else { (tokens.len() - 1).max(1) };
+        if full && (generates || states.len() == last) {
             outcome.end = Some(Finish::Length);
             return outcome;
         }

@@ -28,6 +28,7 @@ pub mod error;
 pub mod job;
 mod json;
 mod limits;
+pub mod score;
 mod supervise;
 pub mod text;
 

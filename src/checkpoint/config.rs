@@ -237,6 +237,8 @@ pub fn remote_code(config: &Map<String, Value>) -> Option<Note> {
 /// What a checkpoint asks of generation where a request does not say.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct GenerationDefaults {
+    /// The token that begins a text, if the folder names one.
+    pub bos: Option<u32>,
     /// Tokens that end a text.
     pub eos: Vec<u32>,
     /// How tokens are drawn.
@@ -280,7 +282,9 @@ impl GenerationDefaults {
         let beyond = eos.iter().filter(|&&id| id >= vocabulary);
         notes.extend(beyond.map(|&id| Note::EosBeyondVocabulary { id, vocabulary }));
         let eos = eos.into_iter().filter(|&id| id < vocabulary).collect();
-        Ok(Self { eos, sampling, notes })
+        let bos = generation.and_then(|map| map.get("bos_token_id")).or(config.get("bos_token_id"));
+        let bos = bos.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok()).filter(|&id| id < vocabulary);
+        Ok(Self { bos, eos, sampling, notes })
     }
 }
 

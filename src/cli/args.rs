@@ -3,6 +3,7 @@
 use crate::checkpoint::{Checkpoint, LoadFormat};
 use crate::engine::{Engine, EngineBuilder};
 use crate::error::Error;
+use crate::job::Job;
 use crate::supervise::Handles;
 use actors::trace::Level;
 use clap::{Args, Parser, Subcommand};
@@ -23,6 +24,8 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Run a JSONL job: one request a line in, one result a line out.
     Run(Run),
+    /// Score continuations of a JSONL job, or texts: log-probabilities, perplexity.
+    Score(Score),
     /// Continue one prompt on the terminal.
     Generate(Generate),
     /// Compare the model with the reference logits and tokens in its folder.
@@ -206,13 +209,9 @@ fn level(text: &str) -> Result<Level, String> {
     }
 }
 
-#[derive(Args, Debug)]
-pub(super) struct Run {
-    /// The job: a JSONL file, or - for standard input.
-    pub(super) job: PathBuf,
-    /// Where results go. What is done is kept in FILE.journal.
-    #[arg(short, long, value_name = "FILE")]
-    pub(super) output: PathBuf,
+/// How a job deals with its lines.
+#[derive(Args, Debug, Clone)]
+pub(super) struct Lines {
     /// Go on with a job that was paused or killed.
     #[arg(long)]
     pub(super) resume: bool,
@@ -222,6 +221,33 @@ pub(super) struct Run {
     /// Refuse the job before it starts if any line is bad.
     #[arg(long)]
     pub(super) strict: bool,
+}
+
+impl Lines {
+    /// The job with all of this set.
+    pub(super) fn apply(&self, mut job: Job) -> Job {
+        if self.resume {
+            job = job.resume();
+        }
+        if self.strict {
+            job = job.strict();
+        }
+        match self.max_error_rate {
+            Some(share) => job.max_error_rate(share),
+            None => job,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    /// The job: a JSONL file, or - for standard input.
+    pub(super) job: PathBuf,
+    /// Where results go. What is done is kept in FILE.journal.
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) output: PathBuf,
+    #[command(flatten)]
+    pub(super) lines: Lines,
     /// Seed of requests that have none of their own.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
@@ -269,6 +295,34 @@ fn handles(text: &str) -> Result<Handles, String> {
     numbers
         .map(|(lifeline, sheet)| Handles { lifeline, sheet })
         .ok_or_else(|| "only a parent process gives this".into())
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Score {
+    /// The job: a JSONL file of {custom_id, prompt, continuations}, or - for standard input.
+    #[arg(required_unless_present = "text", conflicts_with = "text")]
+    pub(super) job: Option<PathBuf>,
+    /// Where results go. What is done is kept in FILE.journal.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "text", conflicts_with = "text")]
+    pub(super) output: Option<PathBuf>,
+    /// Texts whose perplexity is wanted, one document a file.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(super) text: Vec<PathBuf>,
+    /// New tokens of a window over a text; --max-model-len unless given.
+    #[arg(long, value_name = "N", requires = "text")]
+    pub(super) stride: Option<usize>,
+    /// Take continuations as generated: by the form of generated rows, where an op has two.
+    #[arg(long)]
+    pub(super) as_generated: bool,
+    /// Print the figures of --text as JSON.
+    #[arg(long, requires = "text")]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) lines: Lines,
+    #[command(flatten)]
+    pub(super) tracing: Tracing,
+    #[command(flatten)]
+    pub(super) deploy: Deploy,
 }
 
 #[derive(Args, Debug)]

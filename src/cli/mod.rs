@@ -7,6 +7,7 @@ mod limits;
 mod parity;
 mod plan;
 mod run;
+mod score;
 mod shard_check;
 mod trace;
 
@@ -140,6 +141,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
     let done = |done: Result<(), Failure>| done.map(|()| 0);
     let ended = match cli.command {
         Command::Run(args) => run_here(&args, &argv),
+        Command::Score(args) => done(trace::record(&args.tracing, |trace| score::score(&args, &argv, trace))),
         Command::Generate(args) => done(trace::record(&args.tracing, |trace| generate::generate(&args, trace))),
         Command::Parity(args) => done(trace::record(&args.tracing, |trace| parity::parity(&args, trace))),
         Command::ShardCheck(args) => done(trace::record(&args.tracing, |trace| shard_check::shard_check(&args, trace))),

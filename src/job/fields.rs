@@ -73,10 +73,16 @@ pub(super) enum Name {
     Unknown,
 }
 
-/// Looks a name up among all known ones.
-pub(super) fn look_up(name: &str) -> Name {
+/// All names that a line to be continued may have.
+pub(super) const NAMES: [&[&str]; 4] = [&READ, &ENVELOPE, &IGNORED, &ABSENT];
+
+/// All names that a line to be scored may have.
+pub(super) const SCORE_NAMES: [&[&str]; 2] = [&["custom_id", "prompt", "token_ids", "continuations"], &IGNORED];
+
+/// Looks a name up among these.
+pub(super) fn look_up(name: &str, names: &[&[&'static str]]) -> Name {
     let mut nearest: Option<(usize, &'static str)> = None;
-    for known in READ.iter().chain(&ENVELOPE).chain(&IGNORED).chain(&ABSENT) {
+    for known in names.iter().copied().flatten() {
         if *known == name {
             return Name::Known;
         }

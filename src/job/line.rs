@@ -3,7 +3,7 @@
 //! Two forms are read: `{"custom_id", "prompt" | "token_ids", max_tokens, temperature, …}` and OpenAI's batch line
 //! `{"custom_id", "method", "url", "body": {…}}`. A bad line is an error of its own; the others run.
 
-use super::fields::{Fields, Name, look_up};
+use super::fields::{Fields, NAMES, Name, look_up};
 use super::messages;
 use super::request::{Prompt, Request, SamplingFields};
 use super::rules;
@@ -207,6 +207,12 @@ impl LineParser {
 
     /// The request of a line.
     pub fn parse(&mut self, line: &[u8]) -> Result<Request, Refused> {
+        let (map, custom_id) = self.object(line)?;
+        self.request(&map, &custom_id).map_err(|error| Refused { custom_id: Some(custom_id), error })
+    }
+
+    /// A line as an object, with its name.
+    pub(super) fn object(&self, line: &[u8]) -> Result<(Map<String, Value>, String), Refused> {
         let nameless = |error| Refused { custom_id: None, error };
         let map = match json::parse_bytes(line) {
             Ok(Value::Object(map)) => map,
@@ -214,7 +220,12 @@ impl LineParser {
             Err(fault) => return Err(nameless(LineError::Json(fault))),
         };
         let custom_id = custom_id(&map).map_err(nameless)?;
-        self.request(&map, &custom_id).map_err(|error| Refused { custom_id: Some(custom_id), error })
+        Ok((map, custom_id))
+    }
+
+    /// Tokens of the model.
+    pub(super) fn vocabulary(&self) -> u32 {
+        self.vocabulary
     }
 
     /// Names that were ignored in the lines so far, for one warning a job.
@@ -255,8 +266,13 @@ impl LineParser {
 
     /// Refuses names that are nearly known, and remembers the others.
     fn names(&mut self, map: &Map<String, Value>) -> Result<(), LineError> {
+        self.known_names(map, &NAMES)
+    }
+
+    /// The same for a line that may have these.
+    pub(super) fn known_names(&mut self, map: &Map<String, Value>, known: &[&[&'static str]]) -> Result<(), LineError> {
         for name in map.keys() {
-            match look_up(name) {
+            match look_up(name, known) {
                 Name::Known => {}
                 Name::Typo(meant) => return Err(LineError::Typo { got: Shown::quoted(name), meant }),
                 Name::Unknown => {

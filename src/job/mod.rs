@@ -19,6 +19,8 @@ mod run;
 mod runner;
 mod sampling;
 mod scan;
+mod score_line;
+mod task;
 
 pub use fault::{Standing, note_fault, standing};
 pub use ledger::{Begun, Ledger, Opening, Tally};
@@ -27,6 +29,7 @@ pub use line::{LineError, LineParser, Refused};
 pub use output::{Edited, Mended, rebuild};
 pub use reader::{LINE_BYTES_MAX, LineReader, RawLine};
 pub use request::{Prompt, Request, RuleFields, SamplingFields, StopFields};
+pub(crate) use result::write_response;
 pub use result::{
     Choice, ErrorLine, FinishReason, Form, Logprobs, PromptLogprob, PromptLogprobs, ResultLine, TopLogprobs, Usage,
 };
@@ -36,6 +39,8 @@ pub use run::{Job, OpenJob};
 pub use runner::{Interrupt, Pause, Progress, Summary, Unwatched};
 pub use sampling::{MAX_TOKENS, SamplingError, Telling, generations};
 pub use scan::{DuplicateId, JobError, Scan, Survey, scan, survey};
+pub use score_line::{Piece, ScoreRequest};
+pub use task::Task;
 
 /// The request of a line as it was read from the file.
 pub fn line_request(parser: &mut LineParser, line: &RawLine<'_>) -> Result<Request, Refused> {

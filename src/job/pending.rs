@@ -4,13 +4,56 @@ use super::line::Refused;
 use super::request::{Prompt, Request};
 use super::result::{Choice, ErrorLine, Form, ResultLine, Usage};
 use super::sampling::{SamplingError, Telling, generations};
+use super::score_line::ScoreRequest;
+use super::task::Ask;
 use crate::engine::{Engine, Failure, RequestError, Stream, ValidRequest};
+use crate::score::{ScoreError, Scored, ScoredLine, scorings};
 use std::time::{Duration, UNIX_EPOCH};
 
-/// One continuation of a request.
+/// One sequence of a request.
 struct Sample {
     stream: Stream,
     telling: Telling,
+}
+
+/// What becomes of the sequences of a request once they have ended.
+#[derive(Debug)]
+enum Record {
+    /// Choices, in this form.
+    Choices(Form),
+    /// Scores; how many tokens of each context were cut off.
+    Scores(Vec<usize>),
+}
+
+/// A request that was checked.
+pub(super) struct Prepared {
+    prompt_tokens: u64,
+    requests: Vec<ValidRequest>,
+    record: Record,
+}
+
+/// Why a good line has no result: the code and words of its error record.
+pub(super) struct Denied {
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+impl From<RequestError> for Denied {
+    fn from(error: RequestError) -> Self {
+        Self { code: error.code(), message: error.to_string() }
+    }
+}
+
+impl From<SamplingError> for Denied {
+    fn from(error: SamplingError) -> Self {
+        Self { code: error.code(), message: error.to_string() }
+    }
+}
+
+impl From<ScoreError> for Denied {
+    fn from(error: ScoreError) -> Self {
+        Self { code: error.code(), message: error.to_string() }
+    }
 }
 
 /// A request that was begun.
@@ -18,12 +61,25 @@ pub(super) struct Running {
     item: u64,
     line: u64,
     custom_id: String,
-    form: Form,
     prompt_tokens: u64,
     samples: Vec<Sample>,
+    /// Sequences that share a context with the first one, and wait until its rows are there.
+    held: Vec<ValidRequest>,
+    record: Record,
 }
 
 impl Running {
+    /// Submits a request.
+    pub(super) fn begin((item, line): (u64, u64), custom_id: String, prepared: Prepared) -> Self {
+        let Prepared { prompt_tokens, mut requests, record } = prepared;
+        let held = match record {
+            Record::Choices(_) => vec![],
+            Record::Scores(_) => requests.split_off(requests.len().min(1)),
+        };
+        let samples = requests.into_iter().map(Sample::begin).collect();
+        Running { item, line, custom_id, prompt_tokens, samples, held, record }
+    }
+
     /// Its place among the job's lines that are not blank.
     pub(super) fn item(&self) -> u64 {
         self.item
@@ -39,12 +95,12 @@ impl Running {
         &self.custom_id
     }
 
-    /// Sequences that it has in the engine.
+    /// Sequences that it has in the engine, or will have.
     pub(super) fn sequences(&self) -> usize {
-        self.samples.len()
+        self.samples.len() + self.held.len()
     }
 
-    /// Takes what was told, waiting for the first of it; the end once all of its continuations have ended, or why one failed.
+    /// Takes what was told, waiting for the first of it; the end once all of its sequences have ended, or why one failed.
     pub(super) fn listen(&mut self, mut wait: Duration) -> Option<Result<(), Failure>> {
         let mut open = false;
         for sample in self.samples.iter_mut().filter(|sample| !sample.telling.is_over()) {
@@ -53,11 +109,20 @@ impl Running {
             }
             open |= !sample.telling.is_over();
         }
+        // The first told something, so that the rows of its context can be shared.
+        if !self.held.is_empty() && self.samples.iter().any(|sample| sample.telling.has_begun()) {
+            self.samples.extend(self.held.drain(..).map(Sample::begin));
+            open = true;
+        }
         (!open).then_some(Ok(()))
     }
 }
 
 impl Sample {
+    fn begin(request: ValidRequest) -> Self {
+        Self { stream: request.submit(), telling: Telling::default() }
+    }
+
     fn listen(&mut self, mut wait: Duration) -> Result<(), Failure> {
         while let Ok(Some(output)) = self.stream.next_within(std::mem::take(&mut wait)) {
             self.telling.take(output)?;
@@ -76,41 +141,45 @@ pub(super) struct Maker<'e> {
 }
 
 impl Maker<'_> {
-    /// The ids of a request's prompt, or the code and words of its error record.
-    pub(super) fn prompt(&self, request: &Request) -> Result<Vec<u32>, (&'static str, String)> {
-        let ids = match &request.prompt {
+    /// What a line asks of the engine, checked; or the error record that it gets instead.
+    pub(super) fn prepare(&self, ask: Ask) -> Result<Prepared, Denied> {
+        match ask {
+            Ask::Generate(request) => self.generate(&request),
+            Ask::Score(request, as_generated) => self.score(&request, as_generated),
+        }
+    }
+
+    fn generate(&self, request: &Request) -> Result<Prepared, Denied> {
+        let prompt = self.prompt(request)?;
+        let generations = generations(self.engine, request, &prompt, self.seed)?;
+        let valid = generations.into_iter().map(|generation| self.engine.validate(generation));
+        let requests = valid.collect::<Result<_, _>>()?;
+        Ok(Prepared { prompt_tokens: prompt.len() as u64, requests, record: Record::Choices(Form::of(&request.prompt)) })
+    }
+
+    /// The ids of a request's prompt.
+    fn prompt(&self, request: &Request) -> Result<Vec<u32>, Denied> {
+        match &request.prompt {
             Prompt::TokenIds(ids) => Ok(ids.clone()),
-            Prompt::Text(text) => self.engine.encode(text),
-            Prompt::PlainText(text) => self.engine.encode_plain(text),
+            Prompt::Text(text) => Ok(self.engine.encode(text)?),
+            Prompt::PlainText(text) => Ok(self.engine.encode_plain(text)?),
             Prompt::Chat(conversation) => {
                 let mut conversation = conversation.clone();
                 // The time of the job, not of this run of it: a line that runs again has the same prompt.
                 conversation.now = UNIX_EPOCH + Duration::from_secs(self.created);
-                self.engine.encode_chat(&conversation)
+                Ok(self.engine.encode_chat(&conversation)?)
             }
-        };
-        ids.map_err(|error| (error.code(), error.to_string()))
+        }
     }
 
-    /// What a request with these prompt tokens asks of the engine, one a sample, checked.
-    pub(super) fn requests(&self, request: &Request, prompt: &[u32]) -> Result<Vec<ValidRequest>, SamplingError> {
-        let generations = generations(self.engine, request, prompt, self.seed)?;
-        let valid = generations.into_iter().map(|generation| self.engine.validate(generation));
-        Ok(valid.collect::<Result<_, RequestError>>()?)
-    }
-
-    /// Submits a request.
-    pub(super) fn begin(
-        &self,
-        (item, line): (u64, u64),
-        request: Request,
-        prompt_tokens: usize,
-        requests: Vec<ValidRequest>,
-    ) -> Running {
-        let sample = |request: ValidRequest| Sample { stream: request.submit(), telling: Telling::default() };
-        let samples = requests.into_iter().map(sample).collect();
-        let (prompt_tokens, form) = (prompt_tokens as u64, Form::of(&request.prompt));
-        Running { item, line, custom_id: request.custom_id, form, prompt_tokens, samples }
+    fn score(&self, request: &ScoreRequest, as_generated: bool) -> Result<Prepared, Denied> {
+        let (mut requests, mut cuts, mut prompt_tokens) = (vec![], vec![], 0);
+        for (scoring, cut) in scorings(self.engine, request, as_generated)? {
+            prompt_tokens += scoring.context.len() as u64;
+            requests.push(self.engine.validate(scoring.generation())?);
+            cuts.push(cut);
+        }
+        Ok(Prepared { prompt_tokens, requests, record: Record::Scores(cuts) })
     }
 
     /// The line of the output of a request that has ended, and its tokens.
@@ -118,20 +187,42 @@ impl Maker<'_> {
     /// # Errors
     /// Why it has none, in words.
     pub(super) fn record(&self, done: &Running) -> Result<(Vec<u8>, u64), String> {
-        let choice = |(index, sample): (usize, &Sample)| sample.telling.choice(self.engine, index as u32);
-        let choices: Vec<Choice> = done.samples.iter().enumerate().map(choice).collect::<Result<_, _>>()?;
-        let tokens = choices.iter().map(|choice| choice.token_ids.len() as u64).sum();
-        let result = ResultLine {
-            line: done.line,
-            custom_id: &done.custom_id,
-            model: self.engine.name(),
-            created: self.created,
-            form: done.form,
-            choices: &choices,
-            usage: Usage::new(done.prompt_tokens, tokens),
-        };
         let mut record = vec![];
-        result.write(&mut record).expect("memory takes what is written");
+        let tokens = match &done.record {
+            Record::Choices(form) => {
+                let choice = |(index, sample): (usize, &Sample)| sample.telling.choice(self.engine, index as u32);
+                let choices: Vec<Choice> = done.samples.iter().enumerate().map(choice).collect::<Result<_, _>>()?;
+                let tokens = choices.iter().map(|choice| choice.token_ids.len() as u64).sum();
+                let result = ResultLine {
+                    line: done.line,
+                    custom_id: &done.custom_id,
+                    model: self.engine.name(),
+                    created: self.created,
+                    form: *form,
+                    choices: &choices,
+                    usage: Usage::new(done.prompt_tokens, tokens),
+                };
+                result.write(&mut record).expect("memory takes what is written");
+                tokens
+            }
+            Record::Scores(cuts) => {
+                let scored = |(index, (sample, cut)): (usize, (&Sample, &usize))| {
+                    Scored::new(index, *cut, sample.telling.prompt())
+                };
+                let results: Vec<Scored> = done.samples.iter().zip(cuts).enumerate().map(scored).collect();
+                let tokens = results.iter().map(|scored| u64::from(scored.num_tokens)).sum();
+                let line = ScoredLine {
+                    line: done.line,
+                    custom_id: &done.custom_id,
+                    model: self.engine.name(),
+                    created: self.created,
+                    results: &results,
+                    usage: Usage::new(done.prompt_tokens, tokens),
+                };
+                line.write(&mut record).expect("memory takes what is written");
+                tokens
+            }
+        };
         Ok((record, tokens))
     }
 

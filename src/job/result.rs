@@ -208,11 +208,16 @@ impl ResultLine<'_> {
     ) -> Result<()> {
         let (created, model, usage) = (self.created, self.model, self.usage);
         let body = Completion { id: format!("{prefix}-{}", self.line), object, created, model, choices, usage };
-        let response = Response { status_code: 200, request_id: format!("req-{}", self.line), body };
-        let id = format!("batch_req_{}", self.line);
-        let line = Batch::<_, ()> { id, custom_id: Some(self.custom_id), response: Some(response), error: None };
-        write_line(&line, out)
+        write_response(self.line, self.custom_id, body, out)
     }
+}
+
+/// Writes the result of a line, around this body, with the end of the line.
+pub(crate) fn write_response(line: u64, custom_id: &str, body: impl Serialize, mut out: impl Write) -> Result<()> {
+    let response = Response { status_code: 200, request_id: format!("req-{line}"), body };
+    let id = format!("batch_req_{line}");
+    let line = Batch::<_, ()> { id, custom_id: Some(custom_id), response: Some(response), error: None };
+    write_line(&line, &mut out)
 }
 
 /// A request that failed, or a line that is none.

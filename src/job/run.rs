@@ -8,6 +8,7 @@ use super::resume::Refusal;
 use super::runner::{Interrupt, Progress, Runner, Settings, Summary};
 use super::sampling::MAX_TOKENS;
 use super::scan::{JobError, survey};
+use super::task::Task;
 use crate::engine::{Engine, EngineBuilder};
 use crate::error::Error;
 use std::fs::File;
@@ -25,6 +26,7 @@ pub(super) const INDEX_BYTES_A_LINE: u64 = 24;
 /// A job: requests of one JSONL file, results to another.
 #[derive(Clone, Debug)]
 pub struct Job {
+    task: Task,
     input: PathBuf,
     places: Places,
     seed: u64,
@@ -40,7 +42,14 @@ impl Job {
     pub fn new(input: impl Into<PathBuf>, output: impl AsRef<Path>) -> Self {
         let places = Places::of(output.as_ref());
         let (input, files) = (input.into(), Arc::new(Disk));
-        Self { input, places, seed: 0, resume: false, strict: false, max_error_rate: None, holder: None, files }
+        let task = Task::Generate;
+        Self { task, input, places, seed: 0, resume: false, strict: false, max_error_rate: None, holder: None, files }
+    }
+
+    /// What is done with its lines; they are continued unless this is said.
+    pub fn task(mut self, task: Task) -> Self {
+        self.task = task;
+        self
     }
 
     /// Seed of requests that have none of their own.
@@ -98,10 +107,14 @@ impl Job {
         if piped && self.strict {
             return refused(Refusal::StrictPipe { input: self.input.clone() });
         }
-        let found = if piped { None } else { Some(survey(&self.input, self.strict.then_some(&mut parser))?) };
+        let found =
+            if piped { None } else { Some(survey(&self.input, self.task, self.strict.then_some(&mut parser))?) };
         let mut parameters = builder.fingerprint()?;
         parameters.insert("seed".into(), self.seed.into());
         parameters.insert("max_tokens".into(), MAX_TOKENS.into());
+        if let Task::Score { as_generated } = self.task {
+            parameters.insert("task".into(), if as_generated { "score as generated" } else { "score" }.into());
+        }
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let (fingerprint, hashes, total) = match found {
             Some(found) => (Some(found.fingerprint), found.line_hashes, Some(found.scan.lines)),
@@ -116,8 +129,8 @@ impl Job {
             resume: self.resume,
             holder: self.holder,
         })?;
-        let settings =
-            Settings { input: self.input.clone(), seed: self.seed, max_error_rate: self.max_error_rate, total };
+        let (task, input, seed) = (self.task, self.input.clone(), self.seed);
+        let settings = Settings { task, input, seed, max_error_rate: self.max_error_rate, total };
         Ok(OpenJob { settings, ledger, begun, parser, asked: self.resume })
     }
 }

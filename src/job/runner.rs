@@ -3,11 +3,11 @@
 use super::journal::{InFlight, JournalError};
 use super::ledger::{Ledger, Tally};
 use super::line::{LineParser, Refused};
-use super::pending::{Maker, Running};
+use super::pending::{Denied, Maker, Running};
 use super::reader::LineReader;
-use super::request::Request;
 use super::result::ErrorLine;
 use super::scan::{JobError, hash};
+use super::task::{Ask, Task, ask};
 use crate::engine::Engine;
 use crate::error::Error;
 use graph::plan::Plan;
@@ -131,6 +131,7 @@ pub struct Summary {
 /// What a run is told beside its lines.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Settings {
+    pub(super) task: Task,
     pub(super) input: PathBuf,
     pub(super) seed: u64,
     pub(super) max_error_rate: Option<f64>,
@@ -141,7 +142,7 @@ pub(super) struct Settings {
 struct Next {
     item: u64,
     line: u64,
-    request: Result<Request, Refused>,
+    ask: Result<Ask, Refused>,
 }
 
 /// A job on its way.
@@ -301,7 +302,7 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
             let (item, line) = (self.items, raw.number);
             self.items += 1;
             if !self.ledger.has(item) {
-                return Ok(Some(Next { item, line, request: super::line_request(&mut self.parser, &raw) }));
+                return Ok(Some(Next { item, line, ask: ask(self.settings.task, &mut self.parser, &raw) }));
             }
         }
         Ok(None)
@@ -309,15 +310,15 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
 
     /// Begins a request, or takes the error record of a line that cannot be one.
     fn begin(&mut self, next: Next) -> Result<(), Error> {
-        let Next { item, line, request } = next;
-        let request = match request {
-            Ok(request) => request,
+        let Next { item, line, ask } = next;
+        let ask = match ask {
+            Ok(ask) => ask,
             Err(refused) => {
                 let record = Maker::refused(line, &refused);
                 return Ok(self.ledger.error(item, &record, Instant::now()).map_err(JobError::from)?);
             }
         };
-        let id = request.custom_id.clone();
+        let id = ask.custom_id().to_owned();
         if let Some(names) = &mut self.names
             && !names.insert(hash(&id))
         {
@@ -334,16 +335,12 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
             let message = format!("quarantined after {} attempts, the last of which ended with: {what}", own.faults);
             return self.refuse(item, line, &id, "quarantined", &message);
         }
-        let prompt = match self.maker.prompt(&request) {
-            Ok(prompt) => prompt,
-            Err((code, message)) => return self.refuse(item, line, &id, code, &message),
-        };
-        let requests = match self.maker.requests(&request, &prompt) {
-            Ok(requests) => requests,
-            Err(error) => return self.refuse(item, line, &id, error.code(), &error.to_string()),
+        let prepared = match self.maker.prepare(ask) {
+            Ok(prepared) => prepared,
+            Err(Denied { code, message }) => return self.refuse(item, line, &id, code, &message),
         };
         self.ledger.admit(item).and_then(|()| self.ledger.write()).map_err(JobError::from)?;
-        self.running.push(self.maker.begin((item, line), request, prompt.len(), requests));
+        self.running.push(Running::begin((item, line), id, prepared));
         Ok(())
     }
 

@@ -160,6 +160,16 @@ impl Telling {
         self.finish_reason.is_some()
     }
 
+    /// Whether anything was told.
+    pub(super) fn has_begun(&self) -> bool {
+        self.is_over() || !self.token_ids.is_empty() || !self.prompt.is_empty()
+    }
+
+    /// What was told of the prompt's tokens.
+    pub(super) fn prompt(&self) -> &[TokenLogprob] {
+        &self.prompt
+    }
+
     /// Takes in what a stream told.
     ///
     /// # Errors

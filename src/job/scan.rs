@@ -6,6 +6,7 @@ use super::journal::{InputFingerprint, JournalError};
 use super::line::{LineError, LineParser, good_id};
 use super::reader::LineReader;
 use super::resume::Refusal;
+use super::task::{Task, ask};
 use crate::error::{ExitCode, Shown, read_exit_code};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -143,11 +144,11 @@ pub struct Survey {
 
 /// Reads all of a job once. With `strict` every line must be a request of that parser's model.
 pub fn scan(file: &Path, strict: Option<&mut LineParser>) -> Result<Scan, JobError> {
-    Ok(survey(file, strict)?.scan)
+    Ok(survey(file, Task::Generate, strict)?.scan)
 }
 
-/// As [`scan`], with what a later run compares.
-pub fn survey(file: &Path, mut strict: Option<&mut LineParser>) -> Result<Survey, JobError> {
+/// As [`scan`] of a job of this task, with what a later run compares.
+pub fn survey(file: &Path, task: Task, mut strict: Option<&mut LineParser>) -> Result<Survey, JobError> {
     let mut found = Scan::default();
     let (mut hashes, mut line_hashes): (Vec<u64>, Vec<u32>) = (Vec::new(), Vec::new());
     let (mut bad, mut bad_count) = (Vec::new(), 0);
@@ -159,7 +160,7 @@ pub fn survey(file: &Path, mut strict: Option<&mut LineParser>) -> Result<Survey
             hashes.push(hash(&id));
         }
         let Some(parser) = strict.as_deref_mut() else { return };
-        if let Err(error) = super::line_request(parser, &line) {
+        if let Err(error) = ask(task, parser, &line) {
             bad_count += 1;
             if bad.len() < LISTED_MAX {
                 bad.push((line.number, error.error));

@@ -67,8 +67,7 @@ pub(super) fn run(args: &args::Run, argv: &[OsString], trace: &Trace, child: Opt
         let plan = engine.plan();
         say(graph::plan::explain::explain(plan) + &limits::explain(plan, is_piped(args)));
     }
-    let mut bar = Bar { bar: ProgressBar::hidden(), standing, total: None };
-    let summary = open.run(&engine, &interrupt, &mut bar)?;
+    let summary = open.run(&engine, &interrupt, &mut Bar::new(standing))?;
     let (tally, seconds) = (summary.tally, summary.seconds);
     let rate = summary.tokens as f64 / seconds.max(1e-9);
     say(format!(
@@ -92,24 +91,26 @@ fn is_piped(args: &args::Run) -> bool {
 
 /// The job that the flags describe.
 fn job(args: &args::Run) -> Job {
-    let mut job = Job::new(&args.job, &args.output).seed(args.seed);
-    if args.resume {
-        job = job.resume();
-    }
-    if args.strict {
-        job = job.strict();
-    }
-    match args.max_error_rate {
-        Some(share) => job.max_error_rate(share),
-        None => job,
-    }
+    args.lines.apply(Job::new(&args.job, &args.output).seed(args.seed))
 }
 
 /// A bar on the terminal.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     standing: Arc<Standing>,
     total: Option<u64>,
+}
+
+impl Bar {
+    /// A bar whose figures go to `standing` too.
+    fn new(standing: Arc<Standing>) -> Self {
+        Self { bar: ProgressBar::hidden(), standing, total: None }
+    }
+
+    /// A bar that nobody asks.
+    pub(super) fn alone() -> Self {
+        Self::new(Arc::default())
+    }
 }
 
 impl Progress for Bar {

@@ -23,7 +23,7 @@ pub(in crate::cli) fn supervise(args: &args::Run, argv: &[OsString]) -> Option<u
             return None;
         }
     };
-    let arguments = |handles, again| arguments(argv, args.resume, handles, again);
+    let arguments = |handles, again| arguments(argv, args.lines.resume, handles, again);
     let blame = |what: &str| note_fault(&args.output, what).map_err(Error::from);
     let tell = |words: &str| {
         clear_line();

@@ -1,0 +1,112 @@
+//! `score`: log-probabilities of continuations, and the perplexity of texts.
+
+use super::run::Bar;
+use super::{Failure, args, resume_command, say};
+use crate::job::{Interrupt, Job, Pause, Task};
+use crate::score::{Perplexity, TextError, perplexity};
+use actors::trace::Trace;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Scores a job, or texts.
+pub(super) fn score(args: &args::Score, argv: &[OsString], trace: &Trace) -> Result<(), Failure> {
+    let (Some(input), Some(output)) = (&args.job, &args.output) else { return texts(args, trace) };
+    let job = Job::new(input, output).task(Task::Score { as_generated: args.as_generated });
+    lines(args, &args.lines.apply(job), resume_command(argv, input), trace)
+}
+
+/// Scores the lines of a job, in this process.
+fn lines(args: &args::Score, job: &Job, command: Option<String>, trace: &Trace) -> Result<(), Failure> {
+    let interrupt = Interrupt::default();
+    let asked = interrupt.clone();
+    // The first signal drains, the second stops, the third does not wait for what should have stopped.
+    let ask = move || {
+        if asked.ask() > 2 {
+            std::process::exit(130);
+        }
+    };
+    if let Err(error) = ctrlc::set_handler(ask) {
+        say(format!("note: signals end the job at once: {error}"));
+    }
+    let builder = args.deploy.builder()?.trace(trace);
+    let open = job.open(&builder)?;
+    open.notes().iter().for_each(|note| say(format!("note: {note}")));
+    if let Some(tally) = open.finished() {
+        say(format!("nothing to do: all {} lines are done, {} of them error records", tally.done, tally.errors));
+        open.release();
+        return Ok(());
+    }
+    let engine = builder.build()?;
+    engine.notes().iter().for_each(|note| say(format!("note: {note}")));
+    let summary = open.run(&engine, &interrupt, &mut Bar::alone())?;
+    let (tally, seconds) = (summary.tally, summary.seconds);
+    let rate = summary.tokens as f64 / seconds.max(1e-9);
+    say(format!(
+        "{} lines done, {} of them error records; {} tokens scored in {seconds:.2} s, {rate:.1} tokens/s",
+        tally.done, tally.errors, summary.tokens
+    ));
+    let (done, total) = (tally.done, summary.total);
+    let paused = |pause: Pause| Err(Failure::Paused { done, total, pause: pause.to_string(), command });
+    summary.pause.map_or(Ok(()), paused)
+}
+
+fn texts(args: &args::Score, trace: &Trace) -> Result<(), Failure> {
+    let read = |file: &Path| {
+        let failed = |source| Failure::Read { what: file.display().to_string(), source };
+        std::fs::read_to_string(file).map_err(failed)
+    };
+    // All are read before the weights: a name that is wrong costs nothing.
+    let texts = args.text.iter().map(|file| read(file)).collect::<Result<Vec<String>, Failure>>()?;
+    let engine = args.deploy.builder()?.trace(trace).build()?;
+    engine.notes().iter().for_each(|note| say(format!("note: {note}")));
+    let mut rows = vec![];
+    for (file, text) in args.text.iter().zip(&texts) {
+        let failed = |error: TextError| Failure::Reference { what: file.display().to_string(), why: error.to_string() };
+        let found = perplexity(&engine, text, args.stride, args.as_generated).map_err(failed)?;
+        rows.push((file.display().to_string(), found));
+    }
+    let all = rows.iter().fold(Perplexity::default(), |sum, (_, found)| sum + *found);
+    if args.json {
+        let texts: Vec<Value> = rows.iter().map(|(file, found)| figures(Some(file), found)).collect();
+        println!("{}", json!({ "model": engine.name(), "texts": texts, "all": figures(None, &all) }));
+        return Ok(());
+    }
+    println!(
+        "{:>12} {:>12} {:>12} {:>9} {:>14}  text",
+        "token ppl", "word ppl", "byte ppl", "bits/byte", "loglikelihood"
+    );
+    let row = |name: &str, found: &Perplexity| {
+        println!(
+            "{:>12.4} {:>12.4} {:>12.6} {:>9.6} {:>14.4}  {name} ({} tokens, {} words, {} bytes)",
+            found.token_perplexity(),
+            found.word_perplexity(),
+            found.byte_perplexity(),
+            found.bits_per_byte(),
+            found.loglikelihood,
+            found.tokens,
+            found.words,
+            found.bytes
+        );
+    };
+    rows.iter().for_each(|(file, found)| row(file, found));
+    if rows.len() > 1 {
+        row("all", &all);
+    }
+    Ok(())
+}
+
+/// The figures under the names of lm-evaluation-harness.
+fn figures(file: Option<&String>, found: &Perplexity) -> Value {
+    json!({
+        "file": file,
+        "loglikelihood": found.loglikelihood,
+        "tokens": found.tokens,
+        "words": found.words,
+        "bytes": found.bytes,
+        "token_perplexity": found.token_perplexity(),
+        "word_perplexity": found.word_perplexity(),
+        "byte_perplexity": found.byte_perplexity(),
+        "bits_per_byte": found.bits_per_byte(),
+    })
+}

@@ -29,6 +29,7 @@ pub mod job;
 mod json;
 mod limits;
 pub mod score;
+pub mod steps;
 mod supervise;
 pub mod text;
 

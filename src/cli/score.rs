@@ -5,9 +5,12 @@ use super::{Failure, args, resume_command, say};
 use crate::job::{Interrupt, Job, Pause, Task};
 use crate::score::{Perplexity, TextError, perplexity};
 use actors::trace::Trace;
+use crate::supervise::{Heard, listen};
+use crossbeam::channel::Receiver;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::Path;
+use std::thread::Builder;
 
 /// Scores a job, or texts.
 pub(super) fn score(args: &args::Score, argv: &[OsString], trace: &Trace) -> Result<(), Failure> {
@@ -19,16 +22,7 @@ pub(super) fn score(args: &args::Score, argv: &[OsString], trace: &Trace) -> Res
 /// Scores the lines of a job, in this process.
 fn lines(args: &args::Score, job: &Job, command: Option<String>, trace: &Trace) -> Result<(), Failure> {
     let interrupt = Interrupt::default();
-    let asked = interrupt.clone();
-    // The first signal drains, the second stops, the third does not wait for what should have stopped.
-    let ask = move || {
-        if asked.ask() > 2 {
-            std::process::exit(130);
-        }
-    };
-    if let Err(error) = ctrlc::set_handler(ask) {
-        say(format!("note: signals end the job at once: {error}"));
-    }
+    obey_signals(&interrupt);
     let builder = args.deploy.builder()?.trace(trace);
     let open = job.open(&builder)?;
     open.notes().iter().for_each(|note| say(format!("note: {note}")));
@@ -49,6 +43,23 @@ fn lines(args: &args::Score, job: &Job, command: Option<String>, trace: &Trace) 
     let (done, total) = (tally.done, summary.total);
     let paused = |pause: Pause| Err(Failure::Paused { done, total, pause: pause.to_string(), command });
     summary.pause.map_or(Ok(()), paused)
+}
+
+/// The first signal drains, the second stops, the third does not wait for what should have stopped.
+fn obey_signals(interrupt: &Interrupt) {
+    let asked = interrupt.clone();
+    let obey = move |heard: Receiver<Heard>| {
+        for signal in heard {
+            match signal {
+                Heard::Asked(_) if asked.ask() > 2 => std::process::exit(130),
+                Heard::Asked(_) | Heard::Dump => {}
+            }
+        }
+    };
+    let begun = listen().and_then(|heard| Builder::new().name("signals".into()).spawn(move || obey(heard)));
+    if let Err(error) = begun {
+        say(format!("note: signals end the job at once: {error}"));
+    }
 }
 
 fn texts(args: &args::Score, trace: &Trace) -> Result<(), Failure> {

@@ -48,7 +48,8 @@ pub struct EngineBuilder {
     bounds: Bounds,
     pub(super) dtype: Option<DType>,
     pub(super) cache_dtype: Option<DType>,
-    threads: Option<usize>,
+    pub(crate) threads: Option<usize>,
+    memory_bytes: Option<u64>,
     capture: bool,
     prefix_caching: bool,
     scan: bool,
@@ -75,6 +76,7 @@ impl EngineBuilder {
             dtype: None,
             cache_dtype: None,
             threads: None,
+            memory_bytes: None,
             capture: false,
             prefix_caching: true,
             scan: true,
@@ -140,6 +142,18 @@ impl EngineBuilder {
     /// Threads of all devices together; one a core unless given.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
+        self
+    }
+
+    /// These threads, or one a device where that is more.
+    pub(crate) fn at_least_a_thread_each(self, threads: usize) -> Self {
+        let devices = self.devices.as_ref().map_or((self.tensor * self.pipeline) as usize, Vec::len);
+        self.threads(threads.max(devices).max(1))
+    }
+
+    /// Bytes of memory that all of its devices may take together; what the system has available unless given.
+    pub fn memory_bytes(mut self, bytes: u64) -> Self {
+        self.memory_bytes = Some(bytes);
         self
     }
 
@@ -226,7 +240,7 @@ impl EngineBuilder {
             family: architecture.family,
             tensor: self.tensor,
             pipeline: self.pipeline,
-            devices: devices::specs(self.devices.as_deref(), self.tensor * self.pipeline)?,
+            devices: devices::specs(self.devices.as_deref(), self.tensor * self.pipeline, self.memory_bytes)?,
             layer_partition: self.layer_partition.clone(),
             bounds,
             max_positions: architecture.max_positions,
@@ -301,6 +315,7 @@ impl EngineBuilder {
         let orders = names.zip(&handles).map(|(name, lane)| (name.to_owned(), lane.orders().clone()));
         running.set(orders.collect()).expect("set once, here");
         Ok(Engine(Arc::new(Core {
+            builder: self.clone(),
             name: self.checkpoint.dir().display().to_string(),
             plan,
             tokenizer,

@@ -26,18 +26,22 @@ fn core_range(text: &str) -> Option<std::ops::RangeInclusive<usize>> {
 }
 
 /// Bytes of memory that could be had now; 4 GiB where the system does not say.
-fn available_bytes() -> u64 {
+pub(crate) fn available_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<u64>().ok());
     kib.map_or(4 << 30, |kib| kib * 1024)
 }
 
-/// The devices named, or as many CPU devices as there are ranks.
-pub(crate) fn specs(names: Option<&[String]>, ranks: u32) -> Result<Vec<DeviceSpec>, EngineError> {
+/// The devices named, or as many CPU devices as there are ranks, with equal shares of `memory` or of what is available.
+pub(crate) fn specs(
+    names: Option<&[String]>,
+    ranks: u32,
+    memory: Option<u64>,
+) -> Result<Vec<DeviceSpec>, EngineError> {
     let default = || (0..ranks).map(|k| format!("cpu:{k}")).collect();
     let names: Vec<String> = names.map_or_else(default, <[String]>::to_vec);
-    let memory_bytes = available_bytes() / names.len().max(1) as u64;
+    let memory_bytes = memory.unwrap_or_else(available_bytes) / names.len().max(1) as u64;
     let exists = |name: &String| matches!(name.strip_prefix("cpu:").map(str::parse::<u16>), Some(Ok(_)));
     let (there, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(exists);
     if !missing.is_empty() {

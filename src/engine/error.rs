@@ -18,6 +18,22 @@ pub enum EngineError {
     /// A weight or program was refused by the kernels.
     #[error("{}", lines(.0))]
     Kernels(Vec<KernelError>),
+    /// Steps of a job that do not fit together.
+    #[error("{}", .0.join("\n"))]
+    Steps(Vec<String>),
+    /// Models that do not fit one machine together.
+    #[error(
+        "{} are needed by {} in all, and {} are there: give fewer or smaller models, or a lower kv-cache-memory-bytes",
+        bytes(*.needs), .models.join(", "), bytes(*.has)
+    )]
+    Fleet {
+        /// Their names.
+        models: Vec<String>,
+        /// Bytes they need.
+        needs: u64,
+        /// Bytes there are.
+        has: u64,
+    },
     /// Devices that this machine or build does not have.
     #[error("--devices {}: no such device; this machine has {has}", .devices.join(", "))]
     Device {
@@ -48,6 +64,8 @@ impl EngineError {
         match self {
             EngineError::Architecture(_)
             | EngineError::Plan(_)
+            | EngineError::Steps(_)
+            | EngineError::Fleet { .. }
             | EngineError::Device { .. }
             | EngineError::Threads { .. } => ExitCode::Config,
             EngineError::Kernels(_) | EngineError::Ended(_) => ExitCode::Bug,
@@ -58,4 +76,8 @@ impl EngineError {
 
 fn lines<T: Display>(faults: &[T]) -> String {
     faults.iter().map(T::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn bytes(count: u64) -> String {
+    format!("{:.2} GiB", count as f64 / (1u64 << 30) as f64)
 }

@@ -3,7 +3,7 @@
 mod builder;
 mod conductor;
 mod detokenizer;
-mod devices;
+pub(crate) mod devices;
 mod error;
 mod fingerprint;
 mod limits;
@@ -35,6 +35,7 @@ pub struct Engine(Arc<Core>);
 
 /// What the handles of an engine share.
 struct Core {
+    builder: EngineBuilder,
     name: String,
     plan: Plan,
     tokenizer: Option<Tokenizer>,
@@ -95,6 +96,14 @@ impl Engine {
     /// Everything recorded since the last call.
     pub fn recording(&self) -> Recording {
         self.0.trace.collect()
+    }
+
+    /// Every setting and file that changes results; see [`EngineBuilder::fingerprint`].
+    ///
+    /// # Errors
+    /// A file that can no longer be read.
+    pub fn fingerprint(&self) -> Result<serde_json::Map<String, serde_json::Value>, crate::Error> {
+        self.0.builder.fingerprint()
     }
 
     /// What ended the engine, once something has: every generation fails then, whatever it asked for.

@@ -5,7 +5,7 @@
 
 use super::journal::{
     Action, Contents, Files, Header, Hold, Holder, InFlight, Index, JournalError, Mode, Places, Record, Writer, exists,
-    read,
+    forget_steps, read,
 };
 use super::output::{Mended, Output};
 use super::resume::{Refusal, Resume};
@@ -73,6 +73,8 @@ pub struct Ledger {
     output: Output,
     /// What was in flight when the job was taken up.
     in_flight: BTreeMap<u64, InFlight>,
+    /// What steps had made of it.
+    steps: BTreeMap<(u64, u32, u64), u64>,
     fault: Option<String>,
     tally: Tally,
 }
@@ -124,6 +126,7 @@ impl Ledger {
             uncommitted: VecDeque::new(),
             output,
             in_flight: BTreeMap::new(),
+            steps: BTreeMap::new(),
             fault: None,
             tally: Tally::default(),
         })
@@ -149,6 +152,7 @@ impl Ledger {
             uncommitted: VecDeque::new(),
             output,
             in_flight: contents.in_flight,
+            steps: contents.steps,
             fault: contents.fault,
             tally,
         };
@@ -193,6 +197,24 @@ impl Ledger {
         self.journal.append(&Record::Admitted { item, attempt }).map(drop)
     }
 
+    /// What a step made of a part of an item before the job was taken up.
+    ///
+    /// # Errors
+    /// What the system refused.
+    pub fn step(&self, item: u64, step: u32, part: u64) -> Result<Option<Vec<u8>>, JournalError> {
+        let found = self.steps.get(&(item, step, part));
+        found.map(|&offset| self.journal.output(offset)).transpose()
+    }
+
+    /// Notes what a step made of a part of an item: (item, step, part). It is committed with the results.
+    ///
+    /// # Errors
+    /// A record over the limit.
+    pub fn note_step(&mut self, place: (u64, u32, u64), made: &[u8], now: Instant) -> Result<(), JournalError> {
+        let (item, step, part) = place;
+        self.journal.append_result(&Record::Step { item, step, part, made }, now).map(drop)
+    }
+
     /// Gives all records to the system, so that they outlive the process.
     ///
     /// # Errors
@@ -231,6 +253,7 @@ impl Ledger {
         let offset = self.journal.append_result(record, now)?;
         self.uncommitted.push_back((item, offset));
         self.tally.done += 1;
+        forget_steps(&mut self.steps, item);
         if let Record::Result { tokens, .. } = record {
             self.tally.tokens += tokens;
         } else {

@@ -212,7 +212,7 @@ impl LineParser {
     }
 
     /// A line as an object, with its name.
-    pub(super) fn object(&self, line: &[u8]) -> Result<(Map<String, Value>, String), Refused> {
+    pub(crate) fn object(&self, line: &[u8]) -> Result<(Map<String, Value>, String), Refused> {
         let nameless = |error| Refused { custom_id: None, error };
         let map = match json::parse_bytes(line) {
             Ok(Value::Object(map)) => map,

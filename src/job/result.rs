@@ -220,6 +220,20 @@ pub(crate) fn write_response(line: u64, custom_id: &str, body: impl Serialize, m
     write_line(&line, &mut out)
 }
 
+/// Writes the line of an item that a step filtered out.
+pub(crate) fn write_filtered(line: u64, custom_id: &str, mut out: impl Write) -> Result<()> {
+    #[derive(Serialize)]
+    struct Filtered<'a> {
+        id: String,
+        custom_id: &'a str,
+        response: Option<()>,
+        error: Option<()>,
+        filtered: bool,
+    }
+    let id = format!("batch_req_{line}");
+    write_line(&Filtered { id, custom_id, response: None, error: None, filtered: true }, &mut out)
+}
+
 /// A request that failed, or a line that is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ErrorLine<'a> {

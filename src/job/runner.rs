@@ -45,7 +45,8 @@ impl Interrupt {
         self.0.fetch_max(level, Ordering::Relaxed);
     }
 
-    fn asked(&self) -> u8 {
+    /// How often it was asked.
+    pub(crate) fn asked(&self) -> u8 {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -17,7 +17,7 @@ pub use files::{Disk, Files, Handle, Mode};
 pub use header::{Difference, Header, InputFingerprint};
 pub(crate) use lock::exists;
 pub use lock::{Hold, Holder, Places};
-pub(crate) use reader::read_output;
+pub(crate) use reader::{forget_steps, read_output};
 pub use reader::{Contents, InFlight, Index, read};
 pub use record::{Record, VERSION};
 pub use writer::{GroupPolicy, Writer};

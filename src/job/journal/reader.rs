@@ -62,6 +62,8 @@ pub struct Contents {
     pub index: Index,
     /// What has none.
     pub in_flight: BTreeMap<u64, InFlight>,
+    /// Where the records are of what steps made of items without a result: by item, step and part.
+    pub steps: BTreeMap<(u64, u32, u64), u64>,
     /// What ended the engine last.
     pub fault: Option<String>,
     /// Items with a result.
@@ -135,6 +137,7 @@ fn begin(record: &Record<'_>, file: &Path) -> Result<Contents, JournalError> {
         line_hashes: vec![],
         index: Index::default(),
         in_flight: BTreeMap::new(),
+        steps: BTreeMap::new(),
         fault: None,
         results: 0,
         errors: 0,
@@ -195,11 +198,20 @@ impl Contents {
                 }
                 self.index.set(item, offset);
                 self.in_flight.remove(&item);
+                forget_steps(&mut self.steps, item);
                 if let Record::Result { tokens, .. } = *record {
                     self.results += 1;
                     self.tokens = self.tokens.saturating_add(tokens);
                 } else {
                     self.errors += 1;
+                }
+            }
+            Record::Step { item, step, part, .. } => {
+                if !self.possible(item) {
+                    return Ok(Err(Damage::Form));
+                }
+                if self.index.get(item).is_none() {
+                    self.steps.entry((item, step, part)).or_insert(offset);
                 }
             }
             Record::Synced { bytes } => {
@@ -221,6 +233,13 @@ impl Contents {
             Record::Closed { .. } => self.closed = true,
         }
         Ok(Ok(()))
+    }
+}
+
+/// What steps made of an item that has its result is of no use any more.
+pub(crate) fn forget_steps(steps: &mut BTreeMap<(u64, u32, u64), u64>, item: u64) {
+    while let Some((&key, _)) = steps.range((item, 0, 0)..=(item, u32::MAX, u64::MAX)).next() {
+        steps.remove(&key);
     }
 }
 
@@ -316,6 +335,6 @@ pub(crate) fn read_output(handle: &dyn Handle, file: &Path, offset: u64) -> Resu
     let mut payload = vec![0; head.bytes];
     read_all_at(handle, &mut payload, offset + HEAD_BYTES as u64).map_err(failed)?;
     let record = head.record(offset, &payload).map_err(corrupt)?;
-    let (_, line) = record.output().ok_or_else(|| corrupt(Damage::Form))?;
+    let line = record.bytes().ok_or_else(|| corrupt(Damage::Form))?;
     Ok(line.to_vec())
 }

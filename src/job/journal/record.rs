@@ -49,6 +49,17 @@ pub enum Record<'a> {
         /// The line of the output, with its end.
         line: &'a [u8],
     },
+    /// What a step made of a part of an item that has no result yet.
+    Step {
+        /// The item.
+        item: u64,
+        /// The step's place in the job.
+        step: u32,
+        /// Which part of the item.
+        part: u64,
+        /// What it made.
+        made: &'a [u8],
+    },
     /// A request's error record.
     Error {
         /// Its item.
@@ -87,6 +98,7 @@ impl<'a> Record<'a> {
             Record::Fault { .. } => 7,
             Record::Resumed => 8,
             Record::Closed { .. } => 9,
+            Record::Step { .. } => 10,
         }
     }
 
@@ -112,6 +124,12 @@ impl<'a> Record<'a> {
             Record::Error { item, line } => {
                 out.extend(item.to_le_bytes());
                 out.extend(line);
+            }
+            Record::Step { item, step, part, made } => {
+                out.extend(item.to_le_bytes());
+                out.extend(step.to_le_bytes());
+                out.extend(part.to_le_bytes());
+                out.extend(made);
             }
             Record::Synced { bytes } => out.extend(bytes.to_le_bytes()),
             Record::Fault { what } => out.extend(what.as_bytes()),
@@ -152,6 +170,7 @@ impl<'a> Record<'a> {
             7 => Record::Fault { what: rest.text()? },
             8 => Record::Resumed,
             9 => Record::Closed { items: rest.u64()? },
+            10 => Record::Step { item: rest.u64()?, step: rest.u32()?, part: rest.u64()?, made: rest.all() },
             other => return Err(Damage::Kind(other)),
         };
         if rest.0.is_empty() { Ok(record) } else { Err(Damage::Form) }
@@ -164,11 +183,19 @@ impl<'a> Record<'a> {
             Record::Header { .. }
             | Record::Lines { .. }
             | Record::Admitted { .. }
+            | Record::Step { .. }
             | Record::Synced { .. }
             | Record::Fault { .. }
             | Record::Resumed
             | Record::Closed { .. } => None,
         }
+    }
+}
+
+impl<'a> Record<'a> {
+    /// The line of the output that this record is, or what a step made.
+    pub(crate) fn bytes(&self) -> Option<&'a [u8]> {
+        if let Record::Step { made, .. } = *self { Some(made) } else { self.output().map(|(_, line)| line) }
     }
 }
 

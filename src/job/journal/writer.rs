@@ -228,7 +228,7 @@ impl Writer {
         synced.frame(self.committed, &mut self.pending).expect("eight bytes are below the limit");
     }
 
-    /// The line of the output that the record at `offset` is.
+    /// The line of the output that the record at `offset` is, or what a step made.
     ///
     /// # Errors
     /// What the system refused, or a record that changed since it was written.
@@ -240,6 +240,6 @@ impl Writer {
         let (head, rest) = frame.split_first_chunk::<HEAD_BYTES>().expect("a record that was appended is whole");
         let head = Head::of(head, rest.len() as u64).expect("a record that was appended is good");
         let record = head.record(offset, &rest[..head.bytes]).expect("a record that was appended is good");
-        Ok(record.output().expect("only results are asked for").1.to_vec())
+        Ok(record.bytes().expect("only what has bytes is asked for").to_vec())
     }
 }

@@ -34,11 +34,7 @@ pub(crate) fn available_bytes() -> u64 {
 }
 
 /// The devices named, or as many CPU devices as there are ranks, with equal shares of `memory` or of what is available.
-pub(crate) fn specs(
-    names: Option<&[String]>,
-    ranks: u32,
-    memory: Option<u64>,
-) -> Result<Vec<DeviceSpec>, EngineError> {
+pub(crate) fn specs(names: Option<&[String]>, ranks: u32, memory: Option<u64>) -> Result<Vec<DeviceSpec>, EngineError> {
     let default = || (0..ranks).map(|k| format!("cpu:{k}")).collect();
     let names: Vec<String> = names.map_or_else(default, <[String]>::to_vec);
     let memory_bytes = memory.unwrap_or_else(available_bytes) / names.len().max(1) as u64;

@@ -29,10 +29,10 @@ pub use line::{LineError, LineParser, Refused};
 pub use output::{Edited, Mended, rebuild};
 pub use reader::{LINE_BYTES_MAX, LineReader, RawLine};
 pub use request::{Prompt, Request, RuleFields, SamplingFields, StopFields};
-pub(crate) use result::{write_filtered, write_response};
 pub use result::{
     Choice, ErrorLine, FinishReason, Form, Logprobs, PromptLogprob, PromptLogprobs, ResultLine, TopLogprobs, Usage,
 };
+pub(crate) use result::{write_filtered, write_response};
 pub use resume::{InputChange, Refusal, Resume};
 pub(crate) use run::is_pipe;
 pub use run::{Job, OpenJob};

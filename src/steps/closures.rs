@@ -16,7 +16,8 @@ pub(super) fn guarded<U>(step: &StepName, closure: impl FnOnce() -> Result<U, St
         Ok(made) => made.map_err(|why| denied("step_failed", why)),
         Err(payload) => {
             let text = payload.downcast_ref::<&str>().map(ToString::to_string);
-            let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "of no words".into());
+            let text =
+                text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "of no words".into());
             Err(denied("step_panicked", format!("panicked: {text}")))
         }
     }
@@ -58,6 +59,9 @@ fn one_to_one<T: Record, U: Record>(
     })
 }
 
+/// The parts of a fan-out that have come, by their place.
+type Group<T> = Vec<(u64, Option<T>)>;
+
 impl<T: Record> Flow<T> {
     /// Makes a `U` of each item.
     pub fn map<U: Record>(self, name: &str, closure: impl Fn(T) -> U + Send + 'static) -> Flow<U> {
@@ -98,7 +102,9 @@ impl<T: Record> Flow<T> {
         let outline = self.outline();
         outline.depth += 1;
         if outline.depth > DEPTH_MAX {
-            outline.faults.push(format!("step {name:?}: {} fan_outs around each other, at most {DEPTH_MAX}", outline.depth));
+            outline
+                .faults
+                .push(format!("step {name:?}: {} fan_outs around each other, at most {DEPTH_MAX}", outline.depth));
         }
         self.add(("fan_out", name), move |step, books: Arc<Books>, input: Receiver<Message<T>>, output| {
             Box::new(move || {
@@ -107,7 +113,11 @@ impl<T: Record> Flow<T> {
                         perform(&step, &books, &message, || {
                             let parts = closure(value);
                             let good = (1..=PARTS_MAX).contains(&parts.len());
-                            if good { Ok(parts) } else { Err(format!("{} parts, must be 1 to {PARTS_MAX}", parts.len())) }
+                            if good {
+                                Ok(parts)
+                            } else {
+                                Err(format!("{} parts, must be 1 to {PARTS_MAX}", parts.len()))
+                            }
                         })
                     });
                     // One that is no more goes on as one part, so that the fan-in hears of it.
@@ -132,7 +142,7 @@ impl<T: Record> Flow<T> {
         }
         self.add(("fan_in", name), move |step, books: Arc<Books>, input: Receiver<Message<T>>, output| {
             Box::new(move || {
-                let mut groups: HashMap<(u64, u64), Vec<(u64, Option<T>)>> = HashMap::new();
+                let mut groups: HashMap<(u64, u64), Group<T>> = HashMap::new();
                 while let Ok(mut message) = input.recv_blocking() {
                     let Some(size) = message.sizes.pop() else { continue };
                     let (parent, index) = (message.part / PARTS_MAX as u64, message.part % PARTS_MAX as u64);

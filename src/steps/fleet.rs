@@ -93,7 +93,8 @@ impl FleetPlan {
     /// All faults of all models, or that they do not fit together.
     pub fn explain(&self) -> Result<String, Error> {
         let line = |member: &Member| {
-            let sum = |of: fn(&graph::plan::DevicePlan) -> u64| -> u64 { member.plan.data().devices.iter().map(of).sum() };
+            let sum =
+                |of: fn(&graph::plan::DevicePlan) -> u64| -> u64 { member.plan.data().devices.iter().map(of).sum() };
             let (weights, cache) = (sum(|device| device.weight_bytes), sum(|device| device.cache_bytes));
             let (buffers, share) = (sum(|device| device.buffer_bytes), sum(|device| device.memory_bytes));
             let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / (1u64 << 20) as f64);

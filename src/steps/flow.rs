@@ -99,7 +99,9 @@ impl<T: Record> Flow<T> {
     /// the `response.body`.
     pub fn write(mut self, output: impl AsRef<Path>) -> StepJob {
         if self.outline.depth > 0 {
-            self.outline.faults.push(format!("{} fan_out without its fan_in; close each before write", self.outline.depth));
+            self.outline
+                .faults
+                .push(format!("{} fan_out without its fan_in; close each before write", self.outline.depth));
         }
         let make = self.make;
         let sequences = |engine: &Engine| 2 * engine.plan().data().settings.max_num_seqs as usize;
@@ -195,7 +197,8 @@ impl StepJob {
             let found = self.outline.engines.iter().find(|(name, _)| name == step);
             found.map(|(_, engine)| format!(" by {}", engine.name())).unwrap_or_default()
         };
-        let step = |(kind, name): &(&str, String)| format!("{name}: {kind}{}, behind a queue of {QUEUE_ITEMS}", engine(name));
+        let step =
+            |(kind, name): &(&str, String)| format!("{name}: {kind}{}, behind a queue of {QUEUE_ITEMS}", engine(name));
         let read = format!("read: {}, at most {} items under way", self.outline.input.display(), self.items_max);
         let write = format!("write: {}, behind a queue of {QUEUE_ITEMS}", self.places.output.display());
         std::iter::once(read).chain(self.outline.steps.iter().map(step)).chain([write]).collect::<Vec<_>>().join("\n")

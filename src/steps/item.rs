@@ -105,7 +105,12 @@ pub(super) struct Item {
 }
 
 impl Item {
-    pub(super) fn new((number, line): (u64, u64), custom_id: String, verdicts: Sender<Verdict>, permit: Permit) -> Self {
+    pub(super) fn new(
+        (number, line): (u64, u64),
+        custom_id: String,
+        verdicts: Sender<Verdict>,
+        permit: Permit,
+    ) -> Self {
         let (tokens, over) = (AtomicU64::new(0), AtomicBool::new(false));
         Self { number, line, custom_id, tokens, over, verdicts, _permit: permit }
     }

@@ -17,8 +17,8 @@ pub use files::{Disk, Files, Handle, Mode};
 pub use header::{Difference, Header, InputFingerprint};
 pub(crate) use lock::exists;
 pub use lock::{Hold, Holder, Places};
-pub(crate) use reader::{forget_steps, read_output};
 pub use reader::{Contents, InFlight, Index, read};
+pub(crate) use reader::{forget_steps, read_output};
 pub use record::{Record, VERSION};
 pub use writer::{GroupPolicy, Writer};
 

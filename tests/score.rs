@@ -179,8 +179,10 @@ fn a_job_of_continuations_is_scored_line_by_line_and_resumes() {
         let score = engine.score_blocking(&Scoring { context, continuation, as_generated: false }).expect("good");
         assert_eq!(four[index]["loglikelihood"], score.loglikelihood());
         assert_eq!(four[index]["is_greedy"], score.is_greedy());
-        let logprobs: Vec<f32> = score.tokens.iter().map(|token| token.logprob).collect();
-        assert_eq!(four[index]["token_logprobs"], serde_json::json!(logprobs));
+        let told = four[index]["token_logprobs"].as_array().expect("a list");
+        let bits = told.iter().map(|logprob| (logprob.as_f64().expect("a number") as f32).to_bits());
+        let wanted = score.tokens.iter().map(|token| token.logprob.to_bits());
+        assert!(bits.eq(wanted), "{told:?}");
     }
     assert_eq!(results[1]["response"]["body"]["results"][1]["num_tokens"], 2);
     assert!(results[2]["error"].is_null());

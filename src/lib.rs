@@ -19,6 +19,8 @@ mod pages {
     struct Readme;
     #[doc = include_str!("../docs/library.md")]
     struct Library;
+    #[doc = include_str!("../docs/steps.md")]
+    struct Steps;
 }
 
 pub mod checkpoint;

@@ -52,7 +52,7 @@ fn obey_signals(interrupt: &Interrupt) {
         for signal in heard {
             match signal {
                 Heard::Asked(_) if asked.ask() > 2 => std::process::exit(130),
-                Heard::Asked(_) | Heard::Dump => {}
+                Heard::Asked(_) | Heard::Dump | Heard::Child => {}
             }
         }
     };

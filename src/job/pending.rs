@@ -154,7 +154,11 @@ impl Maker<'_> {
         let generations = generations(self.engine, request, &prompt, self.seed)?;
         let valid = generations.into_iter().map(|generation| self.engine.validate(generation));
         let requests = valid.collect::<Result<_, _>>()?;
-        Ok(Prepared { prompt_tokens: prompt.len() as u64, requests, record: Record::Choices(Form::of(&request.prompt)) })
+        Ok(Prepared {
+            prompt_tokens: prompt.len() as u64,
+            requests,
+            record: Record::Choices(Form::of(&request.prompt)),
+        })
     }
 
     /// The ids of a request's prompt.

@@ -62,7 +62,9 @@ fn flow(input: &Input, calls: &Calls, memory: &Memory) -> StepJob {
         .filter("odd", |(_, square)| square % 5 != 4)
         .fan_in("sum", move |parts: Vec<(Line, u64)>| {
             let name = parts.first().map_or(String::new(), |(line, _)| line.custom_id.clone());
-            sum(&name);
+            if !name.is_empty() {
+                sum(&name);
+            }
             (name, parts.iter().map(|(_, square)| *square as f64 / 3.0).sum::<f64>(), parts.len())
         })
         .filter("keep", |(_, _, parts)| *parts > 0)

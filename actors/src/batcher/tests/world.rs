@@ -211,7 +211,8 @@ impl World {
             assert_eq!(outcome.end, None, "sequence {id}: nothing follows the end");
             match update {
                 Update::Prompt { position, logits, score, .. } => {
-                    assert_eq!(position as usize, outcome.prompt.len());
+                    let first = seen.spec.prompt_logprobs_from.saturating_sub(1) as usize;
+                    assert_eq!(position as usize, first + outcome.prompt.len());
                     outcome.prompt.push((logits.map(row), score.map(told)));
                 }
                 Update::Token { token, position, logits, score, .. } => {

@@ -64,7 +64,7 @@ impl Barred {
         text: &str,
         placed: &[(Range<usize>, u32)],
     ) -> Result<Encoding> {
-        let tokens = library.get_added_tokens_decoder();
+        let tokens = library.get_added_vocabulary().get_added_tokens_decoder();
         let mut parts = PreTokenizedString::from(text);
         parts.split(|_, whole| {
             let mut places = Places::new();

@@ -465,7 +465,81 @@ fn configurations() {
         ],
     );
     configured(
+        json!({"rope_scaling": {"type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [1.0]}}),
+        &[
+            "config.json: rope_scaling.long_factor is [1.0]; allowed: a list of 2 numbers above 0, one for each pair that turns",
+        ],
+    );
+    configured(
+        json!({"partial_rotary_factor": 0.8}),
+        &["config.json: head_dim · partial_rotary_factor is 3; allowed: an even number: rotary embedding turns pairs"],
+    );
+    configured(
+        json!({"model_type": "mistral", "layer_types": ["full_attention", "sideways"]}),
+        &["config.json: layer_types is [\"full_attention\",\"sideways\"]; allowed: a list of 4, one a layer, each of \
+           full_attention, sliding_attention, linear_attention"],
+    );
+    configured(
+        json!({"model_type": "gemma2", "use_bidirectional_attention": true}),
+        &["config.json: use_bidirectional_attention is true; allowed: false: what it turns on is not computed here"],
+    );
+    configured(
+        json!({"model_type": "gemma2", "attn_logit_softcapping": 0}),
+        &["config.json: attn_logit_softcapping is 0; allowed: a finite number above 0"],
+    );
+    configured(
         json!({"hidden_act": "swoosh"}),
         &["config.json: hidden_act is \"swoosh\"; allowed: silu, gelu, gelu_new, gelu_pytorch_tanh, relu"],
     );
+}
+
+/// The windows that the layers of a configuration have.
+fn windows(change: Value) -> Vec<Option<u32>> {
+    let mut config = config();
+    for (key, value) in change.as_object().expect("an object") {
+        config[key] = value.clone();
+    }
+    let model = models::describe(config.as_object().expect("an object")).expect("lawful").model;
+    let window = |node: &graph::Node| {
+        let graph::Op::Attend { how, .. } = &node.op else { return None };
+        Some(how.window)
+    };
+    model.nodes().iter().filter_map(window).collect()
+}
+
+#[test]
+fn layers_have_the_windows_that_their_configuration_says() {
+    let (all, none) = (Some(8), None);
+    let of = |kind: &str| json!({"model_type": kind, "sliding_window": 8});
+    assert_eq!(windows(of("llama")), [none; 4], "a field that Llama does not have");
+    assert_eq!(windows(of("mistral")), [all; 4]);
+    assert_eq!(windows(json!({"model_type": "mistral", "sliding_window": null})), [none; 4]);
+    assert_eq!(windows(json!({"model_type": "mistral"})), [Some(4096); 4], "the default of the reference");
+    assert_eq!(windows(of("qwen2")), [none; 4]);
+    let late = json!({"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": true, "max_window_layers": 3});
+    assert_eq!(windows(late), [none, none, none, all]);
+    assert_eq!(windows(of("gemma2")), [all, none, all, none]);
+    assert_eq!(windows(of("cohere2")), [all, all, all, none]);
+    let types = ["full_attention", "sliding_attention", "full_attention", "full_attention"];
+    let said = json!({"model_type": "gemma2", "sliding_window": 8, "layer_types": types});
+    assert_eq!(windows(said), [none, all, none, none]);
+}
+
+#[test]
+fn the_form_of_longrope_is_the_plans() {
+    let mut config = config();
+    config["rope_scaling"] = json!({"type": "su", "short_factor": [1.0, 1.0], "long_factor": [2.0, 4.0]});
+    config["original_max_position_embeddings"] = json!(16);
+    let model = models::describe(config.as_object().expect("an object")).expect("lawful").model;
+    for (length, form) in [(16, "short"), (17, "long")] {
+        let mut deployment = deployment(&["cpu:0"]);
+        deployment.bounds.max_model_len = Some(length);
+        let plan = compile(&model, &deployment).expect("a lawful plan");
+        let side = if length > 16 { "over" } else { "within" };
+        let said =
+            format!("rotary embedding: the {form} factors of longrope, since max-model-len {length} is {side} 16");
+        assert_eq!(plan.data().settings.notes, [said]);
+        let json = plan.to_json();
+        assert_eq!(json.contains("4.0"), form == "long", "only the form that is used is in the plan");
+    }
 }

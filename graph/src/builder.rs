@@ -21,6 +21,7 @@ use crate::rope::Rope;
 use crate::routing::Routing;
 use crate::stored::Stored;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::ops::{Add, Mul};
 
@@ -33,6 +34,8 @@ pub struct Builder {
 #[derive(Debug)]
 struct Inner {
     draft: Draft,
+    /// Weights by name: a model of many experts has tens of thousands.
+    known: HashMap<String, Vec<u32>>,
     section: Section,
     faults: Vec<GraphError>,
 }
@@ -62,7 +65,8 @@ impl Builder {
     pub fn new() -> Self {
         let rows = AxisDef { name: "rows".into(), extent: Extent::Rows };
         let draft = Draft { axes: vec![rows], params: vec![], nodes: vec![], output: ValueId(0) };
-        Self { inner: RefCell::new(Inner { draft, section: Section::Embed, faults: vec![] }) }
+        let (known, section, faults) = (HashMap::new(), Section::Embed, vec![]);
+        Self { inner: RefCell::new(Inner { draft, known, section, faults }) }
     }
 
     /// Declares an axis of `length` elements.
@@ -85,12 +89,17 @@ impl Builder {
     }
 
     fn declare(&self, param: ParamDef) -> Param<'_> {
-        let params = &mut self.inner.borrow_mut().draft.params;
-        let id = params.iter().position(|known| *known == param).unwrap_or_else(|| {
+        let inner = &mut *self.inner.borrow_mut();
+        let params = &mut inner.draft.params;
+        let same = inner.known.entry(param.name.clone()).or_default();
+        let known = same.iter().copied().find(|&id| params[id as usize] == param);
+        let id = known.unwrap_or_else(|| {
+            let id = params.len() as u32;
             params.push(param);
-            params.len() - 1
+            same.push(id);
+            id
         });
-        Param { id: ParamId(id as u32), builder: PhantomData }
+        Param { id: ParamId(id), builder: PhantomData }
     }
 
     /// What follows belongs to this section.

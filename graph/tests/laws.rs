@@ -283,6 +283,13 @@ fn actor<'a>(plan: &'a mut RawPlan, name: &str) -> &'a mut Role {
 
 #[test]
 fn plans() {
+    broken(
+        |p| {
+            p.layers = 1 << 20;
+            p.devices = vec![p.devices[0].clone(); 5000];
+        },
+        &["the plan has 5000 devices; at most 4096", "the plan has 1048576 layers; at most 4096"],
+    );
     broken(|p| p.version = 9, &["the plan has version 9; this engine reads version 1"]);
     broken(
         |p| {
@@ -431,7 +438,7 @@ fn configurations() {
         &[
             "config.json: intermediate_size is 1e+18; allowed: a whole number from 1 to 16777216",
             "config.json: vocab_size is -5; allowed: a whole number from 1 to 16777216",
-            "config.json: num_hidden_layers is 0; allowed: a whole number from 1 to 16777216",
+            "config.json: num_hidden_layers is 0; allowed: a whole number from 1 to 512",
         ],
     );
     configured(

@@ -12,6 +12,14 @@ mod rope;
 
 /// A largest count that no model comes near: 16 Mi entries of a vocabulary are 32 times the largest known.
 const COUNT_MAX: u64 = 1 << 24;
+/// Counts that weights are multiplied by, and what no model comes near: a short text must not describe a million of them.
+const FEW: [(&str, u64); 5] = [
+    ("num_hidden_layers", 512),
+    ("n_layer", 512),
+    ("num_experts", 1024),
+    ("num_local_experts", 1024),
+    ("n_routed_experts", 1024),
+];
 
 /// Other names that fields have in older families: the first is what model files call it.
 const ALIASES: [(&str, &str); 7] = [
@@ -87,10 +95,11 @@ impl<'a> ConfigReader<'a> {
         let Some(value) = self.get(field) else { return default };
         let whole =
             value.as_u64().or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && *f >= 0.0).map(|f| f as u64));
-        match whole.filter(|n| (1..=COUNT_MAX).contains(n)) {
+        let most = FEW.iter().find(|(few, _)| *few == field).map_or(COUNT_MAX, |(_, most)| *most);
+        match whole.filter(|n| (1..=most).contains(n)) {
             Some(n) => n as u32,
             None => {
-                self.value_fault(field, value, format!("a whole number from 1 to {COUNT_MAX}"));
+                self.value_fault(field, value, format!("a whole number from 1 to {most}"));
                 1
             }
         }

@@ -1,5 +1,6 @@
 //! The laws of a plan. All faults are returned, not the first.
 //!
+//! 0. It is no larger than any cluster needs, so that looking at the other laws takes no longer than reading it.
 //! 1. The version is known; actor names are unique; every stage, feed, communicator and sampler has a device that exists; no two
 //!    stages of different ranks share a device.
 //! 2. Every end of a channel exists, every input port is fed exactly once, and by what its actor wants.
@@ -14,10 +15,19 @@ use super::call::{Place, Program, RowSet};
 use super::raw::{ActorId, ActorPlan, Carries, End, RawPlan, Role, VERSION};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What a plan may have of each kind: some hundred times what the largest cluster needs. A plan may come from a file.
+const ACTORS_MAX: usize = 1 << 16;
+const CHANNELS_MAX: usize = 1 << 18;
+const DEVICES_MAX: usize = 1 << 12;
+const LAYERS_MAX: u32 = 1 << 12;
+
 pub(super) fn check(plan: &RawPlan) -> Vec<PlanError> {
-    let mut faults = vec![];
     if plan.version != VERSION {
         return vec![PlanError::Version { found: plan.version, known: VERSION }];
+    }
+    let mut faults = sizes(plan);
+    if !faults.is_empty() {
+        return faults;
     }
     actors(plan, &mut faults);
     ends(plan, &mut faults);
@@ -29,6 +39,34 @@ pub(super) fn check(plan: &RawPlan) -> Vec<PlanError> {
     }
     groups(plan, &mut faults);
     faults
+}
+
+/// What there is too much of. The other laws are looked at only where this holds.
+fn sizes(plan: &RawPlan) -> Vec<PlanError> {
+    let last = |actor: &ActorPlan| match &actor.role {
+        Role::Stage { layers, .. } => layers.end,
+        Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => 0,
+    };
+    let layers = plan.actors.iter().map(last).fold(plan.layers, u32::max);
+    let ports = plan.actors.iter().map(|actor| ports(&actor.role)).max().unwrap_or(0);
+    let counts = [
+        ("actors", plan.actors.len(), ACTORS_MAX),
+        ("channels", plan.channels.len(), CHANNELS_MAX),
+        ("devices", plan.devices.len(), DEVICES_MAX),
+        ("layers", layers as usize, LAYERS_MAX as usize),
+        ("ports of an actor", ports, usize::from(u16::MAX)),
+    ];
+    let over = counts.into_iter().filter(|(_, found, most)| found > most);
+    over.map(|(what, found, most)| PlanError::TooLarge { what, found, most }).collect()
+}
+
+/// Inputs or outputs of an actor, whichever are more.
+fn ports(role: &Role) -> usize {
+    match role {
+        Role::Stage { input_widths, output_widths, .. } => (input_widths.len() + 1).max(output_widths.len()),
+        Role::Communicator { collectives, .. } => collectives.iter().map(|c| c.inputs.len().max(1)).sum(),
+        Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Sampler { .. } => 2,
+    }
 }
 
 fn actors(plan: &RawPlan, faults: &mut Vec<PlanError>) {
@@ -68,7 +106,7 @@ fn row_bytes(plan: &RawPlan, rows: RowSet, width: u32) -> u64 {
         RowSet::All => plan.settings.max_num_batched_tokens,
         RowSet::Sampled => plan.settings.sampled_rows_max,
     };
-    u64::from(rows) * u64::from(width) * 4
+    (u64::from(rows) * u64::from(width)).saturating_mul(4)
 }
 
 /// What each input port of an actor wants.
@@ -81,7 +119,12 @@ fn wants(actor: &ActorPlan) -> Vec<Carries> {
             vec![Carries::Ticket, Carries::Tensor { width: *vocabulary, rows: RowSet::Sampled }]
         }
         Role::Stage { program, input_widths, .. } => {
-            let input = |(n, &width): (usize, &u32)| input_of(program, n as u16, width);
+            let used = inputs_of(program);
+            let input = |(n, &width): (usize, &u32)| match used.get(&(n as u16)) {
+                Some(Use::Ids) => Carries::Ids,
+                Some(&Use::Rows(rows)) => Carries::Tensor { width, rows },
+                None => Carries::Tensor { width, rows: RowSet::All },
+            };
             std::iter::once(Carries::Ticket).chain(input_widths.iter().enumerate().map(input)).collect()
         }
         Role::Communicator { collectives, .. } => {
@@ -92,14 +135,32 @@ fn wants(actor: &ActorPlan) -> Vec<Carries> {
     }
 }
 
-/// What a program does with an input: token ids where a gather reads it, else rows of its width.
-fn input_of(program: &Program, number: u16, width: u32) -> Carries {
-    let place = Place::Input(number);
-    let gathered = |c: &super::Call| matches!(c, super::Call::Gather { ids, .. } if ids.place == place);
-    if program.calls.iter().any(gathered) {
-        return Carries::Ids;
+/// What a program does with one of its inputs.
+enum Use {
+    /// A gather reads token ids from it.
+    Ids,
+    /// It is read as these rows, by the first call that does.
+    Rows(RowSet),
+}
+
+/// What a program does with its inputs, by their numbers.
+fn inputs_of(program: &Program) -> BTreeMap<u16, Use> {
+    let mut used = BTreeMap::new();
+    for call in &program.calls {
+        call.visit(&mut |_, operand| {
+            if let Place::Input(number) = operand.place {
+                used.entry(number).or_insert(Use::Rows(operand.rows));
+            }
+        });
     }
-    Carries::Tensor { width, rows: program.rows_at(place).unwrap_or(RowSet::All) }
+    for call in &program.calls {
+        if let super::Call::Gather { ids, .. } = call
+            && let Place::Input(number) = ids.place
+        {
+            used.insert(number, Use::Ids);
+        }
+    }
+    used
 }
 
 fn outputs(actor: &ActorPlan) -> usize {
@@ -161,13 +222,19 @@ fn layers(plan: &RawPlan, faults: &mut Vec<PlanError>) {
     }
     let empty = stages.iter().filter(|(_, layers)| layers.is_empty());
     faults.extend(empty.map(|(&stage, _)| PlanError::EmptyStage { stage }));
-    let times = |layer: u32| stages.values().filter(|r| r.contains(&layer)).count();
-    let last = stages.values().map(|r| r.end).max().unwrap_or(0).max(plan.layers).min(1 << 16);
+    // How many stages begin less how many end at each layer.
+    let last = stages.values().map(|r| r.end).max().unwrap_or(0).max(plan.layers);
+    let mut steps = vec![0i64; last as usize + 1];
+    for layers in stages.values().filter(|layers| !layers.is_empty()) {
+        steps[layers.start as usize] += 1;
+        steps[layers.end as usize] -= 1;
+    }
     let mut wrong: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+    let mut count = 0;
     for layer in 0..last {
-        let count = times(layer);
+        count += steps[layer as usize];
         if (count == 1) != (layer < plan.layers) {
-            wrong.entry(count).or_default().push(layer);
+            wrong.entry(count as usize).or_default().push(layer);
         }
     }
     faults.extend(wrong.into_iter().map(|(times, layers)| PlanError::Layers { layers, times }));
@@ -220,7 +287,7 @@ fn cycle(plan: &RawPlan) -> Option<Vec<String>> {
         let readers = channel.to.iter().map(|&end| unit(plan, end, false));
         after.entry(unit(plan, channel.from, true)).or_default().extend(readers);
     }
-    let mut done = BTreeSet::new();
+    let (mut done, mut open) = (BTreeSet::new(), BTreeSet::new());
     for &start in after.keys() {
         let mut path: Vec<(Unit, usize)> = vec![(start, 0)];
         while let Some((here, next)) = path.pop() {
@@ -229,10 +296,12 @@ fn cycle(plan: &RawPlan) -> Option<Vec<String>> {
             }
             let Some(&to) = after.get(&here).and_then(|a| a.get(next)) else {
                 done.insert(here);
+                open.remove(&here);
                 continue;
             };
             path.push((here, next + 1));
-            if let Some(at) = path.iter().position(|&(u, _)| u == to) {
+            open.insert(here);
+            if let Some(at) = open.contains(&to).then(|| path.iter().position(|&(u, _)| u == to)).flatten() {
                 let name = |u: Unit| {
                     plan.actors.get(u.0 as usize).map_or_else(|| format!("actor {}", u.0), |a| a.name.clone())
                 };

@@ -227,6 +227,16 @@ pub enum PlanError {
         /// Version known.
         known: u32,
     },
+    /// More of something than any plan needs.
+    #[error("the plan has {found} {what}; at most {most}")]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// Text that is not a plan.
     #[error("the plan cannot be read: {0}")]
     Text(String),

@@ -26,7 +26,8 @@ pub fn explain(plan: &Plan) -> String {
     ));
     s.notes.iter().for_each(|note| line(format!("note: {note}")));
     for (number, device) in data.devices.iter().enumerate() {
-        let held = device.weight_bytes + device.cache_bytes + device.state_bytes + device.buffer_bytes;
+        let (weights, caches, states) = (device.weight_bytes, device.cache_bytes, device.state_bytes);
+        let held = weights.saturating_add(caches).saturating_add(states).saturating_add(device.buffer_bytes);
         let states = match device.state_bytes {
             0 => String::new(),
             bytes => format!("recurrent state {}, ", gib(bytes)),

@@ -39,6 +39,9 @@ use crate::rope::{Rope, RopeScaling};
 /// Positions of one page of key/value memory.
 pub const PAGE_ROWS: u32 = 16;
 
+/// Bytes of a plan's text: that of a model of a hundred layers on a hundred devices has a fifth of it.
+pub const TEXT_BYTES_MAX: usize = 256 << 20;
+
 /// A plan that holds every law of [`Plan::check`]. Only a `Plan` can be started.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Plan(RawPlan);
@@ -54,11 +57,14 @@ impl Plan {
         if faults.is_empty() { Ok(Self(raw)) } else { Err(faults) }
     }
 
-    /// Reads a plan from JSON and checks it.
+    /// Reads a plan from JSON of at most [`TEXT_BYTES_MAX`] and checks it.
     ///
     /// # Errors
     /// All faults at once.
     pub fn from_json(text: &str) -> Result<Self, Vec<PlanError>> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(vec![PlanError::TooLarge { what: "bytes of text", found: text.len(), most: TEXT_BYTES_MAX }]);
+        }
         let raw = serde_json::from_str(text).map_err(|e| vec![PlanError::Text(e.to_string())])?;
         Self::check(raw)
     }

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes of a configuration that are read. The largest on the hub are near 50 KiB.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Values of a configuration: the labels of the largest classifiers are some 20,000.
+const CONFIG_VALUES_MAX: u32 = 1 << 16;
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -58,26 +60,6 @@ pub enum ConfigError {
         /// What it is.
         got: &'static str,
     },
-    /// No `model_type`, or not a string.
-    #[error("{}: model_type is {got}, must be one of: {}", .file.display(), .supported.join(", "))]
-    ModelTypeAbsent {
-        /// The file.
-        file: PathBuf,
-        /// What stands there.
-        got: &'static str,
-        /// What is known.
-        supported: Vec<String>,
-    },
-    /// An architecture that this build does not know.
-    #[error("{}: model_type {got} is not known; supported: {}", .file.display(), .supported.join(", "))]
-    ModelTypeUnknown {
-        /// The file.
-        file: PathBuf,
-        /// What stands there.
-        got: Shown,
-        /// What is known.
-        supported: Vec<String>,
-    },
     /// A field of the wrong type or out of its range.
     #[error("{}: {field} is {got}, must be {allowed}", .file.display())]
     Field {
@@ -101,8 +83,6 @@ impl ConfigError {
             ConfigError::TooLarge { .. }
             | ConfigError::Syntax { .. }
             | ConfigError::NotObject { .. }
-            | ConfigError::ModelTypeAbsent { .. }
-            | ConfigError::ModelTypeUnknown { .. }
             | ConfigError::Field { .. } => ExitCode::Config,
         }
     }
@@ -133,30 +113,14 @@ pub fn parse_config(file: &Path, text: &[u8]) -> Result<Map<String, Value>, Conf
         return Err(ConfigError::TooLarge { file: file.into(), bytes: text.len() as u64 });
     }
     // Faults have their places in the text as it is.
-    let parsed = json::parse_bytes(text).or_else(|fault| match floats::wrap_bare(text) {
+    let parsed = json::parse_bounded(text, CONFIG_VALUES_MAX).or_else(|fault| match floats::wrap_bare(text) {
         Cow::Borrowed(_) => Err(fault),
-        Cow::Owned(wrapped) => json::parse_bytes(&wrapped).map_err(|_| fault),
+        Cow::Owned(wrapped) => json::parse_bounded(&wrapped, CONFIG_VALUES_MAX).map_err(|_| fault),
     });
     match parsed {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => Err(ConfigError::NotObject { file: file.into(), got: json::kind(&other) }),
         Err(fault) => Err(ConfigError::Syntax { file: file.into(), fault }),
-    }
-}
-
-/// The `model_type` of a configuration, if it is one of `supported`.
-pub fn model_type<'a>(file: &Path, config: &'a Map<String, Value>, supported: &[&str]) -> Result<&'a str, ConfigError> {
-    let names = || supported.iter().map(|name| name.to_string()).collect();
-    match config.get("model_type") {
-        Some(Value::String(name)) if supported.contains(&name.as_str()) => Ok(name),
-        Some(Value::String(name)) => {
-            Err(ConfigError::ModelTypeUnknown { file: file.into(), got: Shown::quoted(name), supported: names() })
-        }
-        other => Err(ConfigError::ModelTypeAbsent {
-            file: file.into(),
-            got: other.map_or("absent", json::kind),
-            supported: names(),
-        }),
     }
 }
 

@@ -19,26 +19,26 @@ const LENGTH_BYTES: usize = 8;
 /// The longest header the format allows.
 const HEADER_BYTES_MAX: u64 = 100_000_000;
 
-/// One tensor as its header declares it, checked.
+/// One tensor as the header of its file declares it, checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Its name.
-    pub(crate) name: String,
+    pub name: String,
     /// Its element type, as the file spells it.
-    pub(crate) stored: String,
+    pub stored: String,
     /// Its shape.
-    pub(crate) shape: Vec<u64>,
+    pub shape: Vec<u64>,
     /// First byte, in the file.
-    pub(crate) begin: usize,
+    pub begin: usize,
     /// Byte after the last, in the file.
-    pub(crate) end: usize,
+    pub end: usize,
     /// Where the header declares it, in the file.
-    pub(crate) declared_at: u64,
+    pub declared_at: u64,
 }
 
 impl Entry {
     /// The element type, if kernels read it.
-    pub(crate) fn dtype(&self) -> Option<DType> {
+    pub fn dtype(&self) -> Option<DType> {
         match self.stored.as_str() {
             "F32" => Some(DType::F32),
             "BF16" => Some(DType::Bf16),
@@ -61,8 +61,11 @@ fn element_bits(stored: &str) -> Option<u64> {
     })
 }
 
-/// Reads and checks the header of `bytes`, the whole of `file`.
-pub(crate) fn read(file: &Path, bytes: &[u8]) -> Result<Vec<Entry>, CheckpointError> {
+/// Reads and checks the header of `bytes`, the whole of the weight file that messages call `file`; tensors in the order of their bytes.
+///
+/// # Errors
+/// The first thing that is not as the format asks for.
+pub fn read(file: &Path, bytes: &[u8]) -> Result<Vec<Entry>, CheckpointError> {
     let text = text(file, bytes)?;
     let data_at = LENGTH_BYTES + text.len();
     let scan = Scan { file, text, data_at };

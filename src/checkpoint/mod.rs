@@ -19,12 +19,11 @@ mod rows;
 mod scan;
 
 pub use check::{Unclaimed, UnclaimedPart};
-pub use config::{
-    CONFIG_BYTES_MAX, ConfigError, GenerationDefaults, Note, model_type, parse_config, read_config, remote_code,
-};
+pub use config::{CONFIG_BYTES_MAX, ConfigError, GenerationDefaults, Note, parse_config, read_config, remote_code};
 pub use dummy::DummyRows;
 pub use error::{CheckpointError, Names, PathFault, Spot};
 pub use generation::SamplingDefaults;
+pub use header::{Entry as ShardEntry, read as read_shard_header};
 pub use manifest::{Integrity, MANIFEST, ManifestError, write_manifest};
 pub use rows::TensorRows;
 pub(crate) use scan::Scanned;

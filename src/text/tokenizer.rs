@@ -9,8 +9,10 @@ use super::error::TokenizerError;
 use super::folder::{self, Settings};
 use super::outline::{Added, Outline, agrees, unique};
 use super::regexes::Regexes;
+use crate::json;
 use std::collections::HashMap;
 use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokenizers::{DecoderWrapper, Encoding, Model, ModelWrapper};
@@ -83,8 +85,12 @@ impl Tokenizer {
     fn new(file: &Path, text: &[u8], settings: Settings) -> Result<Self, TokenizerError> {
         let corrupt = |why: String| TokenizerError::Corrupt { file: file.into(), why };
         let outline: Outline = serde_json::from_slice(text).map_err(|error| corrupt(error.to_string()))?;
+        // What is no JSON at all makes the library panic where it reads a decoder; what is, and no decoder, too.
+        json::sound(text).map_err(|fault| corrupt(fault.to_string()))?;
         unique(file, &outline.added_tokens)?;
-        let mut library = tokenizers::Tokenizer::from_bytes(text).map_err(|error| corrupt(error.to_string()))?;
+        let read = || tokenizers::Tokenizer::from_bytes(text).map_err(|error| corrupt(error.to_string()));
+        let broken = |_| corrupt("a part of it is of no known form".into());
+        let mut library = catch_unwind(AssertUnwindSafe(read)).map_err(broken)??;
         // Settings of a training run, stored by accident; a prompt is never cut or filled up in silence.
         library.with_truncation(None).map_err(|error| corrupt(error.to_string()))?;
         library.with_padding(None);

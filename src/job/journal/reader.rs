@@ -8,12 +8,14 @@ use super::error::{Action, Damage, JournalError};
 use super::files::{Cursor, Handle, read_all_at};
 use super::header::Header;
 use super::record::{HEAD_BYTES, Head, MARK, Record, VERSION};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
 /// Bytes that are read ahead.
 const BUFFER_BYTES: usize = 1 << 18;
+/// Bytes of a frame of [`Record::Synced`].
+const SYNCED_BYTES: usize = HEAD_BYTES + 8;
 
 /// Where each item's result lies in the journal: eight bytes an item.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -47,8 +49,6 @@ pub struct InFlight {
     pub faults: u32,
     /// Items that ran at the last fault, with itself; 0 where there was none.
     pub company: u32,
-    /// Whether it was begun since the job was last taken up.
-    running: bool,
 }
 
 /// What a journal says.
@@ -80,6 +80,8 @@ pub struct Contents {
     pub end: u64,
     /// Bytes behind them that are none.
     pub torn_bytes: u64,
+    /// What was begun since the job was last taken up and has no result. Apart, so that a fault is looked up among what ran.
+    running: BTreeSet<u64>,
 }
 
 /// Reads the journal that `handle` is and messages call `file`; `None` where it ends before its header does.
@@ -146,6 +148,7 @@ fn begin(record: &Record<'_>, file: &Path) -> Result<Contents, JournalError> {
         records: 1,
         end: 0,
         torn_bytes: 0,
+        running: BTreeSet::new(),
     })
 }
 
@@ -183,8 +186,8 @@ impl Contents {
                     return Ok(Err(Damage::Form));
                 }
                 if self.index.get(item).is_none() {
-                    let own = self.in_flight.entry(item).or_default();
-                    (own.attempts, own.running) = (attempt, true);
+                    self.in_flight.entry(item).or_default().attempts = attempt;
+                    self.running.insert(item);
                 }
             }
             Record::Result { item, line, .. } | Record::Error { item, line } => {
@@ -198,6 +201,7 @@ impl Contents {
                 }
                 self.index.set(item, offset);
                 self.in_flight.remove(&item);
+                self.running.remove(&item);
                 forget_steps(&mut self.steps, item);
                 if let Record::Result { tokens, .. } = *record {
                     self.results += 1;
@@ -220,15 +224,16 @@ impl Contents {
                 }
             }
             Record::Fault { what } => {
-                let company = self.in_flight.values().filter(|own| own.running).count() as u32;
-                for own in self.in_flight.values_mut().filter(|own| own.running) {
-                    (own.faults, own.company, own.running) = (own.faults + 1, company, false);
+                let running = std::mem::take(&mut self.running);
+                for item in &running {
+                    let own = self.in_flight.entry(*item).or_default();
+                    (own.faults, own.company) = (own.faults.saturating_add(1), running.len() as u32);
                 }
                 self.fault = Some(what.to_owned());
             }
             Record::Resumed => {
                 self.closed = false;
-                self.in_flight.values_mut().for_each(|own| own.running = false);
+                self.running.clear();
             }
             Record::Closed { .. } => self.closed = true,
         }
@@ -247,17 +252,8 @@ pub(crate) fn forget_steps(steps: &mut BTreeMap<(u64, u32, u64), u64>, item: u64
 fn tail(handle: &dyn Handle, file: &Path, range: (u64, u64), damage: Damage, record: u64) -> Result<(), JournalError> {
     let failed = |source| JournalError::Io { file: file.into(), action: Action::Read, source };
     let (offset, bytes) = range;
-    let mut at = offset + 1;
-    let mut payload = vec![];
-    while let Some(found) = find_mark(handle, at, bytes).map_err(failed)? {
-        let mut frames = Frames::new(handle, found, bytes);
-        match frames.next(&mut payload).map_err(failed)? {
-            Some(Ok(Record::Synced { bytes })) if bytes > offset => {
-                return Err(JournalError::Corrupt { file: file.into(), record, offset, damage });
-            }
-            Some(Ok(_)) => at = frames.at,
-            Some(Err(_)) | None => at = found + 1,
-        }
+    if synced_behind(handle, offset, bytes).map_err(failed)? {
+        return Err(JournalError::Corrupt { file: file.into(), record, offset, damage });
     }
     // A header that never reached the disk may have left zeros.
     let mut begun = [0; MARK.len()];
@@ -269,20 +265,34 @@ fn tail(handle: &dyn Handle, file: &Path, range: (u64, u64), damage: Damage, rec
     Ok(())
 }
 
-/// The first place from `at` on where a mark is.
-fn find_mark(handle: &dyn Handle, at: u64, bytes: u64) -> std::io::Result<Option<u64>> {
-    let mut window = vec![0; (BUFFER_BYTES as u64).min(bytes.saturating_sub(at)) as usize];
-    let mut at = at;
-    while at + (MARK.len() as u64) <= bytes {
+/// Whether a record behind `offset`, in a file of `bytes`, says that what is there was durable. Only frames of that kind's length are
+/// looked into, each where its mark is, so that the time is that of reading the rest once, whatever it holds.
+fn synced_behind(handle: &dyn Handle, offset: u64, bytes: u64) -> std::io::Result<bool> {
+    let mut window = vec![0; (BUFFER_BYTES as u64).min(bytes.saturating_sub(offset + 1)) as usize];
+    let mut at = offset + 1;
+    while bytes.saturating_sub(at) >= SYNCED_BYTES as u64 {
         let there = (bytes - at).min(window.len() as u64) as usize;
         read_all_at(handle, &mut window[..there], at)?;
-        if let Some(found) = window[..there].windows(MARK.len()).position(|bytes| bytes == MARK) {
-            return Ok(Some(at + found as u64));
+        let last = there - SYNCED_BYTES;
+        for begin in 0..=last {
+            let frame = &window[begin..begin + SYNCED_BYTES];
+            if frame.starts_with(&MARK)
+                && let Some(Record::Synced { bytes }) = record_of(at + begin as u64, frame)
+                && bytes > offset
+            {
+                return Ok(true);
+            }
         }
-        // The last bytes may be the beginning of a mark.
-        at += (there - MARK.len() + 1) as u64;
+        at += last as u64 + 1;
     }
-    Ok(None)
+    Ok(false)
+}
+
+/// The record that begins at `offset` and is just as long as one of [`Record::Synced`].
+fn record_of(offset: u64, frame: &[u8]) -> Option<Record<'_>> {
+    let (head, payload) = frame.split_first_chunk::<HEAD_BYTES>()?;
+    let head = Head::of(head, payload.len() as u64).ok().filter(|head| head.bytes == payload.len())?;
+    head.record(offset, payload).ok()
 }
 
 /// The frames of a journal, one after the other.

@@ -1,18 +1,53 @@
 //! Configurations that are damaged, hostile or unknown: refused with a place, before a weight is read.
 
+mod common;
+
+use common::{millstream, refuses};
 use millstream::Checkpoint;
-use millstream::checkpoint::{GenerationDefaults, model_type, parse_config, remote_code};
-use serde_json::{Map, Value};
-use std::path::Path;
+use millstream::checkpoint::{GenerationDefaults, parse_config, remote_code};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
 
 fn parse(text: &str) -> Map<String, Value> {
     parse_config(Path::new("config.json"), text.as_bytes()).expect("a good configuration")
 }
 
-/// This text gives this message, and exit code 78.
+/// A folder of this name whose configuration is this text.
+fn folder(name: &str, text: &[u8]) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad_config").join(name);
+    std::fs::create_dir_all(&dir).expect("room for a small folder");
+    std::fs::write(dir.join("config.json"), text).expect("room for a small file");
+    dir
+}
+
+/// This text gives this message, and exit code 78; by the binary too.
+#[track_caller]
 fn check(text: &[u8], expect: &str) {
     let error = parse_config(Path::new("config.json"), text).expect_err("must be refused");
     assert_eq!((error.exit_code().code(), error.to_string()), (78, expect.to_string()));
+    let dir = folder("check", text);
+    let path = dir.to_str().expect("ASCII");
+    refuses(&["plan", "--dummy-weights", "--model", path], 78, &format!("{path}/{expect}"));
+}
+
+/// The configuration of a small model with these fields changed, or left out where they are null.
+fn changed(fields: &Value) -> Vec<u8> {
+    let mut config = json!({
+        "model_type": "llama", "hidden_size": 16, "intermediate_size": 24, "vocab_size": 32, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "rms_norm_eps": 1e-6, "max_position_embeddings": 64
+    });
+    let map = config.as_object_mut().expect("an object");
+    for (key, value) in fields.as_object().expect("an object") {
+        if value.is_null() { drop(map.remove(key)) } else { drop(map.insert(key.clone(), value.clone())) }
+    }
+    config.to_string().into_bytes()
+}
+
+/// The binary refuses such a configuration in these words, with exit code 78.
+#[track_caller]
+fn refused(fields: Value, expect: &str) {
+    let dir = folder("refused", &changed(&fields));
+    refuses(&["plan", "--dummy-weights", "--model", dir.to_str().expect("ASCII")], 78, expect);
 }
 
 #[test]
@@ -20,7 +55,13 @@ fn c21_text_that_is_not_one_json_object() {
     let gone = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-such-folder/config.json");
     let error = Checkpoint::dummy(&gone).unwrap_err();
     let expect = format!("{}: no such file; a model folder in Hugging Face layout has one", gone.display());
-    assert_eq!((error.exit_code().code(), error.to_string()), (66, expect));
+    assert_eq!((error.exit_code().code(), error.to_string()), (66, expect.clone()));
+    let path = gone.parent().expect("a folder").to_str().expect("ASCII");
+    refuses(
+        &["plan", "--model", path],
+        66,
+        &format!("{path}: no such folder; name a model folder in Hugging Face layout"),
+    );
     check(b"", "config.json: line 1, column 0: EOF while parsing a value");
     check(b"{\n  \"a\": trie\n}", "config.json: line 2, column 10: expected ident");
     check(b"{\"a\": 1,}", "config.json: line 1, column 9: trailing comma");
@@ -32,6 +73,8 @@ fn c21_text_that_is_not_one_json_object() {
     );
     let deep = format!("{{\"a\": {}{}}}", "[".repeat(128), "]".repeat(128));
     check(deep.as_bytes(), "config.json: line 1, column 135: nested deeper than 128 levels");
+    let wide = format!("{{\"a\": [{}0]}}", "0,".repeat(1 << 16));
+    check(wide.as_bytes(), "config.json: line 1, column 131075: more than 65536 values");
     check(
         b"{\r\n  \"hidden_size\": 64,\r\n  \"hidden_size\": 128\r\n}",
         "config.json: line 3, column 15: duplicate key \"hidden_size\"",
@@ -41,15 +84,41 @@ fn c21_text_that_is_not_one_json_object() {
 
 #[test]
 fn c22_an_architecture_that_is_not_known() {
-    let check = |text: &str, expect: &str| {
-        let error = model_type(Path::new("config.json"), &parse(text), &["llama", "qwen3"]).unwrap_err();
-        assert_eq!((error.exit_code().code(), error.to_string()), (78, expect.to_string()));
-    };
-    check(r#"{"model_type": "xlnet"}"#, "config.json: model_type \"xlnet\" is not known; supported: llama, qwen3");
-    check("{}", "config.json: model_type is absent, must be one of: llama, qwen3");
-    check(r#"{"model_type": 3}"#, "config.json: model_type is a number, must be one of: llama, qwen3");
-    let config = parse(r#"{"model_type": "qwen3"}"#);
-    assert_eq!(model_type(Path::new("config.json"), &config, &["llama", "qwen3"]).unwrap(), "qwen3");
+    for (found, shown) in [(json!("xlnet"), "\"xlnet\""), (json!(3), "missing"), (Value::Null, "missing")] {
+        let dir = folder("c22", &changed(&json!({"model_type": found})));
+        let said = millstream(&["plan", "--dummy-weights", "--model", dir.to_str().expect("ASCII")]);
+        let (code, said) = (said.status.code(), String::from_utf8_lossy(&said.stderr).into_owned());
+        assert_eq!(code, Some(78), "{said}");
+        assert!(said.contains(&format!("config.json: model_type is {shown}; known: ")), "{said}");
+        assert!(said.contains("llama") && said.contains("qwen3"), "{said}");
+    }
+}
+
+#[test]
+fn c24_c25_sizes_and_rotations_that_cannot_be() {
+    refused(json!({"hidden_size": null}), "config.json: hidden_size is missing; llama needs it");
+    refused(
+        json!({"vocab_size": -5, "num_hidden_layers": 0, "intermediate_size": 1e18}),
+        "config.json: intermediate_size is 1e+18; allowed: a whole number from 1 to 16777216\n\
+         config.json: vocab_size is -5; allowed: a whole number from 1 to 16777216\n\
+         config.json: num_hidden_layers is 0; allowed: a whole number from 1 to 512",
+    );
+    refused(
+        json!({"hidden_size": 18}),
+        "config.json: hidden_size is 18 and num_attention_heads is 4; heads must divide the hidden size where head_dim is absent",
+    );
+    refused(
+        json!({"num_key_value_heads": 3}),
+        "config.json: num_attention_heads is 4 and num_key_value_heads is 3; key/value heads must divide the heads",
+    );
+    refused(
+        json!({"head_dim": 7}),
+        "config.json: head_dim is 7; allowed: an even number: rotary embedding turns pairs",
+    );
+    for bad in [json!(0), json!(-1), json!("8")] {
+        let fields = json!({"rope_scaling": {"rope_type": "linear", "factor": bad}});
+        refused(fields, &format!("config.json: rope_scaling.factor is {bad}; allowed: a finite number above 0"));
+    }
 }
 
 #[test]

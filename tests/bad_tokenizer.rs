@@ -1,7 +1,10 @@
 //! Tokenizers that are missing, damaged, or of another model.
 
+mod common;
+
+use common::refuses;
 use millstream::text::{TOKENIZER_BYTES_MAX, Tokenizer};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A byte-level tokenizer of these added tokens over a vocabulary `a` 0, `b` 1, `c` 2.
 fn with_added(tokens: &[(u32, &str)]) -> String {
@@ -23,10 +26,27 @@ fn load(text: &str) -> Result<Tokenizer, millstream::text::TokenizerError> {
     Tokenizer::from_bytes(Path::new("tokenizer.json"), text.as_bytes())
 }
 
-/// This text gives this message, and exit code 65.
+/// A fixture's model with this tokenizer, in a folder of this name.
+fn model(name: &str, tokenizer: &str) -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/llama");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad_tokenizer").join(name);
+    std::fs::create_dir_all(&dir).expect("room for a folder");
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(from.join(name), dir.join(name)).expect("room for a small file");
+    }
+    std::fs::write(dir.join("tokenizer.json"), tokenizer).expect("room for a small file");
+    dir
+}
+
+/// This text gives this message, and exit code 65; by the binary too, before a weight is read.
+#[track_caller]
 fn check(text: &str, expect: &str) {
     let error = load(text).expect_err("must be refused");
     assert_eq!((error.exit_code().code(), error.to_string()), (65, expect.to_string()));
+    // Tests run side by side, each in a thread of its name.
+    let dir = model(std::thread::current().name().expect("a test has a name"), text);
+    let path = dir.to_str().expect("ASCII");
+    refuses(&["generate", "x", "--model", path], 65, &format!("{path}/{expect}"));
 }
 
 #[test]
@@ -35,6 +55,19 @@ fn t34_missing_corrupt_or_endless() {
     assert!(Tokenizer::from_file(&dir.join("no-such-tokenizer.json")).unwrap().is_none(), "token ids only");
     check("", "tokenizer.json: not a tokenizer: EOF while parsing a value at line 1 column 0; fetch the file again");
     check("{}", "tokenizer.json: not a tokenizer: Model missing. at line 1 column 2; fetch the file again");
+    // Found by the fuzzer: what makes the library panic.
+    let good = with_added(&[]);
+    let message = |what: &str| format!("tokenizer.json: not a tokenizer: {what}; fetch the file again");
+    let broken = message("a part of it is of no known form");
+    assert_eq!(
+        load(&good.replace(r#""decoder":{"type":"ByteLevel""#, r#""decoder":{"type":"Bytes""#))
+            .unwrap_err()
+            .to_string(),
+        broken
+    );
+    let lone = good.replace(r#""decoder":{"type""#, r#""decoder":{"x":"\udc00","type""#);
+    let said = load(&lone).unwrap_err().to_string();
+    assert!(said.contains("lone leading surrogate in hex escape"), "{said}");
     let huge = dir.join("huge-tokenizer.json");
     // Sparse: a length without its bytes.
     std::fs::File::create(&huge).unwrap().set_len(TOKENIZER_BYTES_MAX + 1).unwrap();
@@ -73,4 +106,11 @@ fn t36_more_ids_than_rows() {
     let expect =
         "tokenizer.json: largest token id is 3, the embedding has 3 rows; this tokenizer belongs to another model";
     assert_eq!((error.exit_code().code(), error.to_string()), (65, expect.to_string()));
+    // Through the binary: the fixture's embedding has 512 rows.
+    let added: Vec<(u32, String)> = (3..513).map(|id| (id, format!("<{id}>"))).collect();
+    let added: Vec<(u32, &str)> = added.iter().map(|(id, text)| (*id, text.as_str())).collect();
+    let dir = model("rows", &with_added(&added));
+    let path = dir.to_str().expect("ASCII");
+    let expect = "largest token id is 512, the embedding has 512 rows; this tokenizer belongs to another model";
+    refuses(&["generate", "x", "--model", path], 65, &format!("{path}/tokenizer.json: {expect}"));
 }

@@ -369,6 +369,27 @@ fn w12_shape_and_element_type_against_the_configuration() {
 }
 
 #[test]
+fn w11_w12_a_checkpoint_that_is_not_the_configurations() {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/llama");
+    let dir = folder("w11-binary");
+    std::fs::copy(from.join("model.safetensors"), dir.join("model.safetensors")).unwrap();
+    let config = std::fs::read_to_string(from.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    (config["num_hidden_layers"], config["vocab_size"]) = (4.into(), 500.into());
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let (path, layer) = (dir.to_str().expect("ASCII"), "model.layers.3");
+    let expect = format!(
+        "{path}: tensors missing: 9 ({layer}.input_layernorm.weight, {layer}.self_attn.q_proj.weight, \
+         {layer}.self_attn.k_proj.weight, {layer}.self_attn.v_proj.weight, {layer}.self_attn.o_proj.weight, \
+         {layer}.post_attention_layernorm.weight, {layer}.mlp.gate_proj.weight, {layer}.mlp.up_proj.weight, \
+         {layer}.mlp.down_proj.weight); tensors that the model does not have: 0\n\
+         {path}/model.safetensors: model.embed_tokens.weight: want [500, 64] by config.json, got [512, 64]\n\
+         {path}/model.safetensors: lm_head.weight: want [500, 64] by config.json, got [512, 64]"
+    );
+    common::refuses(&["plan", "--model", path], 65, &expect);
+}
+
+#[test]
 fn a_rank_reads_its_rows() {
     use graph::plan::{Cut, WeightSpec, WeightUse};
     let checkpoint = good("rows");

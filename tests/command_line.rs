@@ -61,6 +61,9 @@ fn c24_to_c33_settings_that_cannot_be() {
     refused("generate x --min-p -1", 64, &["'-1'"]);
     refused("generate x --max-tokens 0", 64, &["1.."]);
     refused("bench --batch 0", 64, &["1.."]);
+    refused("run a.jsonl -o b.jsonl --max-error-rate NaN", 64, &["'NaN'", "allowed: from 0 to 1"]);
+    refused("run a.jsonl -o b.jsonl --max-error-rate 1.5", 64, &["'1.5'", "allowed: from 0 to 1"]);
+    refused("plan --layer-partition 0,6 -pp 2", 78, &["each of at least 1 layer"]);
     // 31: two that contradict each other, where both were given.
     refused(
         "plan --max-num-batched-tokens 4 --max-num-seqs 8",
@@ -70,6 +73,9 @@ fn c24_to_c33_settings_that_cannot_be() {
     // 32: element types without a kernel.
     refused("plan --dtype int8", 64, &["'int8'", "allowed: auto, f32, bf16, f16"]);
     refused("plan --kv-cache-dtype fp8", 64, &["'fp8'", "allowed: auto, f32, bf16, f16"]);
+    // What this build does not have.
+    refused("plan --device cuda", 64, &["'cuda'", "possible values: auto, cpu"]);
+    refused("plan --numerics fast", 64, &["'fast'", "possible values: invariant"]);
 }
 
 #[test]
@@ -78,6 +84,49 @@ fn c31_a_default_is_lowered_to_fit_and_said_so() {
     assert!(output.status.success());
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("note: max-num-seqs lowered from 128 to 4: max-num-batched-tokens"), "{said}");
+}
+
+#[test]
+fn the_flags_of_every_command_are_in_its_help() {
+    let everywhere = [
+        "--model",
+        "--load-format",
+        "--device",
+        "--devices",
+        "--tensor-parallel-size",
+        "--pipeline-parallel-size",
+        "--layer-partition",
+        "--dtype",
+        "--kv-cache-dtype",
+        "--numerics",
+        "--max-model-len",
+        "--max-num-seqs",
+        "--max-num-batched-tokens",
+        "--kv-cache-memory-bytes",
+        "--threads",
+        "--dummy-weights",
+        "--no-weight-scan",
+    ];
+    let own: [(&str, &[&str]); 5] = [
+        ("run", &["--output", "--resume", "--strict", "--max-error-rate", "--seed", "--trace", "--trace-level"]),
+        ("generate", &["--max-tokens", "--temperature", "--seed", "--trace", "--trace-level"]),
+        ("parity", &["--tolerance", "--json", "--trace"]),
+        ("bench", &["--n-prompt", "--n-gen", "--batch", "--json", "--trace"]),
+        ("plan", &["--explain", "--json"]),
+    ];
+    for (command, flags) in own {
+        let help = String::from_utf8(millstream(&[command, "--help"]).stdout).expect("text");
+        for flag in everywhere.iter().chain(flags) {
+            assert!(
+                help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+                "{command}: {flag} in\n{help}"
+            );
+        }
+    }
+    for (command, flag) in [("trace", "--json"), ("models", "--json"), ("models", "--manifest")] {
+        let help = String::from_utf8(millstream(&[command, "--help"]).stdout).expect("text");
+        assert!(help.contains(flag), "{command}: {flag}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::job::Job;
 use crate::supervise::Handles;
 use actors::trace::Level;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use graph::DType;
 use graph::plan::Bounds;
 use std::ffi::OsString;
@@ -54,6 +54,9 @@ pub(super) struct Deploy {
     /// Random weights from config.json alone.
     #[arg(long)]
     pub(super) dummy_weights: bool,
+    /// Kind of the devices.
+    #[arg(long, value_enum, default_value = "auto")]
+    device: DeviceKind,
     /// Devices, one a rank: cpu:0,cpu:1.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     devices: Option<Vec<String>>,
@@ -72,6 +75,9 @@ pub(super) struct Deploy {
     /// Keys and values: auto, f32, bf16, f16.
     #[arg(long, default_value = "auto", value_parser = dtype)]
     kv_cache_dtype: Auto,
+    /// What the bits of a result may depend on.
+    #[arg(long, value_enum, default_value = "invariant")]
+    numerics: Numerics,
     /// Positions of the longest sequence.
     #[arg(long, value_name = "N")]
     pub(super) max_model_len: Option<u32>,
@@ -93,6 +99,22 @@ pub(super) struct Deploy {
     /// Take weights that are not finite or absurdly large as they are.
     #[arg(long)]
     no_weight_scan: bool,
+}
+
+/// Kinds of devices.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum DeviceKind {
+    /// The fastest that this build has: the cores.
+    Auto,
+    /// The cores.
+    Cpu,
+}
+
+/// What the bits of a result may depend on.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum Numerics {
+    /// On the request and the tensor degree alone. On the CPU there is nothing else.
+    Invariant,
 }
 
 /// A number that `fits`, or what is allowed.
@@ -150,6 +172,9 @@ impl Deploy {
 
     /// A builder with all of this set.
     pub(super) fn builder(&self) -> Result<EngineBuilder, Error> {
+        match (self.device, self.numerics) {
+            (DeviceKind::Auto | DeviceKind::Cpu, Numerics::Invariant) => {}
+        }
         let mut builder = Engine::builder(self.checkpoint()?)
             .tensor_parallel_size(self.tensor_parallel_size)
             .pipeline_parallel_size(self.pipeline_parallel_size)

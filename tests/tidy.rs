@@ -53,7 +53,7 @@ fn files(dir: &Path, ending: &str, found: &mut Vec<PathBuf>) {
 /// Path below the root, and text, of every Rust file.
 fn sources() -> Vec<(String, String)> {
     let mut found = vec![];
-    for dir in ["graph", "kernels", "actors", "src", "tests", "examples"] {
+    for dir in ["graph", "kernels", "actors", "src", "tests", "examples", "fuzz"] {
         files(&root().join(dir), ".rs", &mut found);
     }
     let below = |path: &PathBuf| path.strip_prefix(root()).expect("below the root").display().to_string();
@@ -156,6 +156,39 @@ fn every_dependency_says_why_it_is_there() {
             assert!(!external || own || said || line.starts_with('#'), "{manifest}: {line} has no reason above it");
             before = line;
         }
+    }
+}
+
+#[test]
+fn nothing_reads_outside_the_checkout() {
+    let mut found = vec![];
+    for dir in ["tests", "benches", "examples", "graph", "kernels", "actors", "src", "fuzz", ".ci"] {
+        for ending in [".rs", ".sh", "run"] {
+            files(&root().join(dir), ending, &mut found);
+        }
+    }
+    // Places that are one machine's own; what a test writes goes under the target folder or to the system's temporary one.
+    let outside = [["/ho", "me/"], ["/ro", "ot/"], ["/wo", "rk/"], ["../sh", "ared"]].map(|word| word.concat());
+    for path in found {
+        let text = fs::read_to_string(&path).expect("text");
+        let word = outside.iter().find(|word| text.contains(*word));
+        assert!(word.is_none(), "{} names {word:?}", path.display());
+    }
+}
+
+#[test]
+fn what_the_documents_name_is_there() {
+    let tests: String = sources().into_iter().map(|(_, text)| text).collect();
+    let text = fs::read_to_string(root().join("docs/reliability.md")).expect("a document");
+    let spans: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    assert!(spans.len() > 50, "it has a table of tests");
+    for span in spans {
+        let there = if span.contains('/') || span.ends_with(".rs") || span.ends_with(".sh") {
+            root().join(span.split("::").next().expect("a path")).exists()
+        } else {
+            tests.contains(&format!("fn {span}("))
+        };
+        assert!(there, "docs/reliability.md names {span}, which is not there");
     }
 }
 

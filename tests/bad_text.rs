@@ -164,7 +164,7 @@ fn t45_templates_that_fail() {
 fn t45_bombs_and_loops_are_bounded() {
     let endless = |source: &str| {
         let said = said(source);
-        assert!(said.contains("the chat template takes more than 4194304 steps"), "{source}: {said}");
+        assert!(said.contains("the chat template takes more than 1048576 steps"), "{source}: {said}");
     };
     endless("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}");
     endless("{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}");
@@ -176,13 +176,11 @@ fn t45_bombs_and_loops_are_bounded() {
     );
     endless("{% set x = messages * 90000000 %}{% for a in x %}{% endfor %}");
     let long = "chat_template: chat_template.jinja: the rendering has more than 4194304 bytes";
-    assert_eq!(
-        said(
-            "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}"
-        ),
-        long
-    );
-    assert_eq!(said("{% for a in range(90000) %}{{ 'x' * 64 }}{% endfor %}"), long);
+    let shared =
+        "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}";
+    let said_of_it = said(shared);
+    assert!(said_of_it == long || said_of_it.contains("more than 1048576 steps"), "{said_of_it}");
+    assert_eq!(said("{% for a in range(9000) %}{{ 'x' * 1024 }}{% endfor %}"), long);
     let deep = said("{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}");
     assert!(deep.contains("chat_template.jinja:1: ") && deep.contains("recursion"), "{deep}");
     let nested = said(&format!("{}1{}", "{{ ".to_owned() + &"(".repeat(500), ")".repeat(500) + " }}"));

@@ -7,8 +7,8 @@ use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use std::io;
 
-/// Steps of one rendering; 64 bytes that are made count as one.
-const FUEL: u64 = 4 << 20;
+/// Steps of one rendering; 64 bytes that are made count as one, so a rendering never holds more than 64 MiB.
+const FUEL: u64 = 1 << 20;
 /// Levels of macros, loops and calls.
 const DEPTH_MAX: usize = 64;
 /// Bytes of one rendering.

@@ -140,7 +140,9 @@ fn d92_to_d96_deployments_that_cannot_be() {
     refused(
         "plan -tp 3",
         78,
-        &["tensor-parallel-size 3 does not divide axis kv_heads of length 4; legal degrees: 1, 2, 4"],
+        &[
+            "tensor-parallel-size 3 does not divide axis ffn of length 704; legal degrees: 1, 2, 4, 8, 11, 16, 22, 32, 44, 64",
+        ],
     );
     refused(
         "plan --devices cuda:9,cpu:x -pp 2",

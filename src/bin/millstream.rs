@@ -3,5 +3,5 @@
 fn main() -> std::process::ExitCode {
     // Does nothing in a program: only a build for tests has places where faults can be made.
     let _faults = fail::FailScenario::setup();
-    millstream::cli::main(std::env::args_os()).into()
+    millstream::cli::program(std::env::args_os()).into()
 }

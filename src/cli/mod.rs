@@ -119,9 +119,18 @@ impl Failure {
     }
 }
 
-/// Runs the command that `argv` names; returns its exit code.
+/// Runs the command that `argv` names, as the whole of a program whose executable takes the same words: a job runs in a child
+/// that is started with them. Returns its exit code.
+pub fn program(argv: impl IntoIterator<Item = OsString>) -> u8 {
+    command(argv.into_iter().collect(), true)
+}
+
+/// Runs the command that `argv` names in this process; returns its exit code.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
-    let argv: Vec<OsString> = argv.into_iter().collect();
+    command(argv.into_iter().collect(), false)
+}
+
+fn command(argv: Vec<OsString>, whole_program: bool) -> u8 {
     let cli = match Cli::try_parse_from(args::normalise(argv.iter().cloned())) {
         Ok(cli) => cli,
         Err(error) => {
@@ -130,7 +139,8 @@ pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { ExitCode::Usage.code() } else { 0 };
         }
     };
-    if let Command::Run(args) = &cli.command
+    if whole_program
+        && let Command::Run(args) = &cli.command
         && let Some(code) = run::supervise(args, &argv)
     {
         return code;

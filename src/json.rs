@@ -275,7 +275,7 @@ mod tests {
         let text = b"{\"a\": [1, {\"b\": 2}], \"c\": 3}";
         assert!(parse_bounded(text, 6).is_ok());
         let fault = parse_bounded(text, 5).unwrap_err().to_string();
-        assert_eq!(fault, "line 1, column 29: more than 5 values");
+        assert_eq!(fault, "line 1, column 26: more than 5 values");
         let ids = format!("[{}0]", "0,".repeat(1 << 20));
         assert!(parse(&ids).unwrap_err().to_string().ends_with(": more than 1048576 values"));
     }

@@ -55,16 +55,12 @@ fn t34_missing_corrupt_or_endless() {
     assert!(Tokenizer::from_file(&dir.join("no-such-tokenizer.json")).unwrap().is_none(), "token ids only");
     check("", "tokenizer.json: not a tokenizer: EOF while parsing a value at line 1 column 0; fetch the file again");
     check("{}", "tokenizer.json: not a tokenizer: Model missing. at line 1 column 2; fetch the file again");
-    // Found by the fuzzer: what makes the library panic.
+    // Found by the fuzzer: a decoder of no known form, and text that is no text.
     let good = with_added(&[]);
-    let message = |what: &str| format!("tokenizer.json: not a tokenizer: {what}; fetch the file again");
-    let broken = message("a part of it is of no known form");
-    assert_eq!(
-        load(&good.replace(r#""decoder":{"type":"ByteLevel""#, r#""decoder":{"type":"Bytes""#))
-            .unwrap_err()
-            .to_string(),
-        broken
-    );
+    let said = load(&good.replace(r#""decoder":{"type":"ByteLevel""#, r#""decoder":{"type":"Bytes""#));
+    let said = said.unwrap_err().to_string();
+    let known = "tokenizer.json: not a tokenizer: data did not match any variant of untagged enum DecoderUntagged";
+    assert!(said.starts_with(known), "{said}");
     let lone = good.replace(r#""decoder":{"type""#, r#""decoder":{"x":"\udc00","type""#);
     let said = load(&lone).unwrap_err().to_string();
     assert!(said.contains("lone leading surrogate in hex escape"), "{said}");

@@ -6,10 +6,13 @@
 
 use crate::error::ExitCode;
 use std::path::Path;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// Mappings that are remembered. A fault in another one has no name.
 const MAPPINGS_MAX: usize = 1024;
+
+/// Whether a thread is telling of a lost page already.
+static TOLD: AtomicBool = AtomicBool::new(false);
 
 /// One mapping: free while its length is 0.
 struct Mapping {
@@ -68,6 +71,11 @@ pub fn report_lost_pages() -> std::io::Result<()> {
 }
 
 extern "C" fn handle(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // Several threads read one file, and their words would mix: the first one tells and ends the process, the others wait for that.
+    while TOLD.swap(true, Ordering::Relaxed) {
+        // SAFETY: `pause` may be called in a handler; it returns at a signal, and the loop goes on.
+        unsafe { libc::pause() };
+    }
     // SAFETY: the system passes a valid `info` to a handler set with SA_SIGINFO; for SIGBUS its address is set.
     let at = unsafe { (*info).si_addr() } as usize;
     let hit = MAPPINGS.iter().find(|mapping| {

@@ -14,6 +14,7 @@ mod infer;
 pub mod interpret;
 pub mod model;
 pub mod models;
+pub mod names;
 pub mod op;
 pub mod plan;
 pub mod rope;

@@ -1,11 +1,12 @@
 //! The names that a job line may use, and the values that each may have.
 
 use super::line::LineError;
+use super::messages::OF_MESSAGES;
 use crate::error::Shown;
 use serde_json::{Map, Value};
 
-/// Fields that are read.
-const READ: [&str; 34] = [
+/// Fields that are read, beside those of a conversation.
+const READ: [&str; 26] = [
     "prompt",
     "messages",
     "token_ids",
@@ -32,14 +33,6 @@ const READ: [&str; 34] = [
     "allowed_token_ids",
     "min_tokens",
     "parse_special",
-    "tools",
-    "tool_choice",
-    "documents",
-    "chat_template",
-    "chat_template_kwargs",
-    "reasoning_effort",
-    "add_generation_prompt",
-    "continue_final_message",
 ];
 
 /// Fields around the body of a batch line.
@@ -74,7 +67,7 @@ pub(super) enum Name {
 }
 
 /// All names that a line to be continued may have.
-pub(super) const NAMES: [&[&str]; 4] = [&READ, &ENVELOPE, &IGNORED, &ABSENT];
+pub(super) const NAMES: [&[&str]; 5] = [&READ, &OF_MESSAGES, &ENVELOPE, &IGNORED, &ABSENT];
 
 /// All names that a line to be scored may have.
 pub(super) const SCORE_NAMES: [&[&str]; 2] = [&["custom_id", "prompt", "token_ids", "continuations"], &IGNORED];
@@ -96,23 +89,10 @@ pub(super) fn look_up(name: &str, names: &[&[&'static str]]) -> Name {
     nearest.map_or(Name::Unknown, |(_, known)| Name::Typo(known))
 }
 
-/// Characters to insert, drop or change to make `a` of `b` (Levenshtein); names over 64 bytes are far from all.
+/// Bytes to insert, drop or change to make `a` of `b`; names over 64 bytes are far from all.
 fn edits(a: &str, b: &str) -> usize {
     let (a, b) = (a.as_bytes(), b.as_bytes());
-    if a.len() > 64 || a.len().abs_diff(b.len()) > 2 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    if a.len() > 64 || a.len().abs_diff(b.len()) > 2 { usize::MAX } else { graph::names::distance(a, b) }
 }
 
 /// The fields of a request's body; each getter says which field it refuses and what it may be.

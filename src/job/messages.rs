@@ -15,7 +15,7 @@ const MESSAGES_MAX: usize = 4096;
 /// Parts of a message, calls of a message, tools, documents.
 const ITEMS_MAX: usize = 1024;
 /// Fields that only a conversation has.
-const OF_MESSAGES: [&str; 8] = [
+pub(super) const OF_MESSAGES: [&str; 8] = [
     "tools",
     "tool_choice",
     "documents",

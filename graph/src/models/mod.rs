@@ -14,6 +14,7 @@ mod qwen3_moe;
 use crate::config::ConfigReader;
 use crate::error::{ConfigFault, GraphError};
 use crate::model::Model;
+use crate::names::distance;
 use serde_json::{Map, Value};
 
 /// A family of checkpoints that one file describes.
@@ -108,7 +109,9 @@ pub fn describe(config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigF
 
 fn unknown(found: Option<&str>) -> ConfigFault {
     let known: Vec<&str> = FAMILIES.iter().flat_map(|f| f.model_types).copied().collect();
-    let mut near: Vec<(usize, &str)> = known.iter().map(|m| (distance(m, found.unwrap_or("")), *m)).collect();
+    let letters = |name: &str| name.chars().take(80).collect::<Vec<char>>();
+    let asked = letters(found.unwrap_or(""));
+    let mut near: Vec<(usize, &str)> = known.iter().map(|m| (distance(&letters(m), &asked), *m)).collect();
     near.sort();
     let far = found.map_or(0, str::len).div_ceil(2);
     let near: Vec<&str> = near.into_iter().filter(|(steps, _)| *steps <= far).take(3).map(|(_, m)| m).collect();
@@ -119,19 +122,4 @@ fn unknown(found: Option<&str>) -> ConfigFault {
         known: known.join(", "),
         nearest: nearest + "; docs/adding-a-model.md says how to describe another one",
     }
-}
-
-/// Characters to insert, delete or replace to get from one word to the other (Levenshtein 1966), of at most 80 of each.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(80).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(80).enumerate() {
-        let mut before = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let steps = (before + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            before = std::mem::replace(&mut row[j + 1], steps);
-        }
-    }
-    row[b.len()]
 }

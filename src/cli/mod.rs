@@ -1,6 +1,7 @@
 //! The command line: one file a command. Nothing here computes; it reads arguments, calls the library and prints.
 
 mod args;
+mod argv;
 mod bench;
 mod generate;
 mod limits;
@@ -122,36 +123,48 @@ impl Failure {
 /// Runs the command that `argv` names, as the whole of a program whose executable takes the same words: a job runs in a child
 /// that is started with them. Returns its exit code.
 pub fn program(argv: impl IntoIterator<Item = OsString>) -> u8 {
-    command(argv.into_iter().collect(), true)
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let cli = match parsed(&argv) {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let supervised = match &cli.command {
+        Command::Run(args) => run::supervise(args, &argv),
+        Command::Score(_)
+        | Command::Generate(_)
+        | Command::Parity(_)
+        | Command::ShardCheck(_)
+        | Command::Bench(_)
+        | Command::Trace(_)
+        | Command::Plan(_)
+        | Command::Models(_) => None,
+    };
+    supervised.unwrap_or_else(|| command(cli, &argv))
 }
 
 /// Runs the command that `argv` names in this process; returns its exit code.
 pub fn main(argv: impl IntoIterator<Item = OsString>) -> u8 {
-    command(argv.into_iter().collect(), false)
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    parsed(&argv).map_or_else(|code| code, |cli| command(cli, &argv))
 }
 
-fn command(argv: Vec<OsString>, whole_program: bool) -> u8 {
-    let cli = match Cli::try_parse_from(args::normalise(argv.iter().cloned())) {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are not errors; nothing can be done when the terminal is gone.
-            drop(error.print());
-            return if error.use_stderr() { ExitCode::Usage.code() } else { 0 };
-        }
-    };
-    if whole_program
-        && let Command::Run(args) = &cli.command
-        && let Some(code) = run::supervise(args, &argv)
-    {
-        return code;
-    }
+/// What the words ask for, or the exit code of words that have been answered.
+fn parsed(argv: &[OsString]) -> Result<Cli, u8> {
+    Cli::try_parse_from(argv::normalise(argv.iter().cloned())).map_err(|error| {
+        // Help and version are not errors; nothing can be done when the terminal is gone.
+        drop(error.print());
+        if error.use_stderr() { ExitCode::Usage.code() } else { 0 }
+    })
+}
+
+fn command(cli: Cli, argv: &[OsString]) -> u8 {
     if let Err(error) = crate::checkpoint::report_lost_pages() {
         say(format!("note: a file that is lost while it is mapped ends the process without a word: {error}"));
     }
     let done = |done: Result<(), Failure>| done.map(|()| 0);
     let ended = match cli.command {
-        Command::Run(args) => run_here(&args, &argv),
-        Command::Score(args) => done(trace::record(&args.tracing, |trace| score::score(&args, &argv, trace))),
+        Command::Run(args) => run_here(&args, argv),
+        Command::Score(args) => done(trace::record(&args.tracing, |trace| score::score(&args, argv, trace))),
         Command::Generate(args) => done(trace::record(&args.tracing, |trace| generate::generate(&args, trace))),
         Command::Parity(args) => done(trace::record(&args.tracing, |trace| parity::parity(&args, trace))),
         Command::ShardCheck(args) => done(trace::record(&args.tracing, |trace| shard_check::shard_check(&args, trace))),

@@ -1,6 +1,6 @@
 //! `score`: log-probabilities of continuations, and the perplexity of texts.
 
-use super::run::Bar;
+use super::run::{Bar, say_done, say_finished};
 use super::{Failure, args, resume_command, say};
 use crate::job::{Interrupt, Job, Pause, Task};
 use crate::score::{Perplexity, TextError, perplexity};
@@ -27,20 +27,15 @@ fn lines(args: &args::Score, job: &Job, command: Option<String>, trace: &Trace) 
     let open = job.open(&builder)?;
     open.notes().iter().for_each(|note| say(format!("note: {note}")));
     if let Some(tally) = open.finished() {
-        say(format!("nothing to do: all {} lines are done, {} of them error records", tally.done, tally.errors));
+        say_finished(tally);
         open.release();
         return Ok(());
     }
     let engine = builder.build()?;
     engine.notes().iter().for_each(|note| say(format!("note: {note}")));
     let summary = open.run(&engine, &interrupt, &mut Bar::alone())?;
-    let (tally, seconds) = (summary.tally, summary.seconds);
-    let rate = summary.tokens as f64 / seconds.max(1e-9);
-    say(format!(
-        "{} lines done, {} of them error records; {} tokens scored in {seconds:.2} s, {rate:.1} tokens/s",
-        tally.done, tally.errors, summary.tokens
-    ));
-    let (done, total) = (tally.done, summary.total);
+    say_done(&summary, "tokens scored");
+    let (done, total) = (summary.tally.done, summary.total);
     let paused = |pause: Pause| Err(Failure::Paused { done, total, pause: pause.to_string(), command });
     summary.pause.map_or(Ok(()), paused)
 }

@@ -6,7 +6,7 @@ mod watch;
 pub(super) use parent::supervise;
 
 use super::{Failure, args, limits, resume_command, say};
-use crate::job::{Interrupt, Job, Pause, Progress, Tally, is_pipe};
+use crate::job::{Interrupt, Job, Pause, Progress, Summary, Tally, is_pipe};
 use crate::supervise::{Child, ENGINE_FAILED};
 use actors::trace::Trace;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -49,7 +49,7 @@ pub(super) fn run(args: &args::Run, argv: &[OsString], trace: &Trace, child: Opt
     let open = job.open(&builder)?;
     open.notes().iter().for_each(|note| say(format!("note: {note}")));
     if let Some(tally) = open.finished() {
-        say(format!("nothing to do: all {} lines are done, {} of them error records", tally.done, tally.errors));
+        say_finished(tally);
         open.release();
         return Ok(0);
     }
@@ -68,13 +68,8 @@ pub(super) fn run(args: &args::Run, argv: &[OsString], trace: &Trace, child: Opt
         say(graph::plan::explain::explain(plan) + &limits::explain(plan, is_piped(args)));
     }
     let summary = open.run(&engine, &interrupt, &mut Bar::new(standing))?;
-    let (tally, seconds) = (summary.tally, summary.seconds);
-    let rate = summary.tokens as f64 / seconds.max(1e-9);
-    say(format!(
-        "{} lines done, {} of them error records; {} tokens in {seconds:.2} s, {rate:.1} tokens/s",
-        tally.done, tally.errors, summary.tokens
-    ));
-    let (done, total) = (tally.done, summary.total);
+    say_done(&summary, "tokens");
+    let (done, total) = (summary.tally.done, summary.total);
     match summary.pause {
         None => Ok(0),
         Some(Pause::Engine { what }) if supervised.is_some() && command.is_some() => {
@@ -83,6 +78,21 @@ pub(super) fn run(args: &args::Run, argv: &[OsString], trace: &Trace, child: Opt
         }
         Some(pause) => Err(Failure::Paused { done, total, pause: pause.to_string(), command }),
     }
+}
+
+/// Says that a job had been done before.
+pub(super) fn say_finished(tally: Tally) {
+    say(format!("nothing to do: all {} lines are done, {} of them error records", tally.done, tally.errors));
+}
+
+/// Says what a run has done; `tokens` is what its tokens are called.
+pub(super) fn say_done(summary: &Summary, tokens: &str) {
+    let Summary { tally, seconds, .. } = summary;
+    let rate = summary.tokens as f64 / seconds.max(1e-9);
+    say(format!(
+        "{} lines done, {} of them error records; {} {tokens} in {seconds:.2} s, {rate:.1} tokens/s",
+        tally.done, tally.errors, summary.tokens
+    ));
 }
 
 fn is_piped(args: &args::Run) -> bool {

@@ -4,14 +4,13 @@
 //! in the output is committed, and whatever is committed comes into the output.
 
 use super::journal::{
-    Action, Contents, Files, Header, Hold, Holder, InFlight, Index, JournalError, Mode, Places, Record, Writer, exists,
-    forget_steps, read,
+    Action, Contents, Files, Header, Hold, Holder, InFlight, Index, JournalError, Lying, Mode, Places, Record, Writer,
+    exists, forget_steps, read,
 };
 use super::output::{Mended, Output};
 use super::resume::{Refusal, Resume};
 use super::scan::JobError;
 use std::collections::{BTreeMap, VecDeque};
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -86,7 +85,7 @@ impl Ledger {
     /// What is there is not this job's, or is held by another process, or the system refused.
     pub fn open(opening: Opening<'_>) -> Result<(Self, Begun), JobError> {
         let Opening { files, places, .. } = &opening;
-        let written = output_bytes(&places.output)? > 0;
+        let written = output_bytes(files.as_ref(), &places.output)? > 0;
         let foreign = || Refusal::Foreign { output: places.output.clone() };
         if written && !exists(files.as_ref(), &places.journal)? {
             return Err(foreign().into());
@@ -326,13 +325,12 @@ impl Ledger {
 }
 
 /// Bytes of the output that is there; refuses what is no file.
-fn output_bytes(output: &Path) -> Result<u64, JobError> {
-    match std::fs::symlink_metadata(output) {
-        Ok(there) if there.is_symlink() => Err(Refusal::Link { output: output.into() }.into()),
-        Ok(there) if !there.is_file() => Err(Refusal::NotAFile { output: output.into() }.into()),
-        Ok(there) => Ok(there.len()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-        Err(source) => Err(JournalError::io(output, Action::Open)(source).into()),
+fn output_bytes(files: &dyn Files, output: &Path) -> Result<u64, JobError> {
+    match files.look(output).map_err(JournalError::io(output, Action::Open))? {
+        None => Ok(0),
+        Some(Lying::File(bytes)) => Ok(bytes),
+        Some(Lying::Link) => Err(Refusal::Link { output: output.into() }.into()),
+        Some(Lying::Other) => Err(Refusal::NotAFile { output: output.into() }.into()),
     }
 }
 

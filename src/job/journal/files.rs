@@ -16,8 +16,21 @@ pub enum Mode {
     Create,
 }
 
+/// What has a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lying {
+    /// A file of so many bytes.
+    File(u64),
+    /// A symbolic link, whatever it leads to.
+    Link,
+    /// A folder, a pipe, a device.
+    Other,
+}
+
 /// Where a job's files lie.
 pub trait Files: Send + Sync + std::fmt::Debug {
+    /// What lies at a path; nothing is followed or opened.
+    fn look(&self, path: &Path) -> Result<Option<Lying>>;
     /// Opens a file.
     fn open(&self, path: &Path, mode: Mode) -> Result<Box<dyn Handle>>;
     /// Gives a file another name, in place of the file that had it.
@@ -49,6 +62,16 @@ pub trait Handle: Send + std::fmt::Debug {
 pub struct Disk;
 
 impl Files for Disk {
+    fn look(&self, path: &Path) -> Result<Option<Lying>> {
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if there.is_symlink() => Ok(Some(Lying::Link)),
+            Ok(there) if !there.is_file() => Ok(Some(Lying::Other)),
+            Ok(there) => Ok(Some(Lying::File(there.len()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn open(&self, path: &Path, mode: Mode) -> Result<Box<dyn Handle>> {
         let mut options = OpenOptions::new();
         options.read(true);

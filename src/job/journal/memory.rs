@@ -1,7 +1,7 @@
 //! Files in memory that fail when they are told to, for tests: what was written is lost in a crash unless it was synced, and a
 //! sync that failed forgets what it should have made durable, as disks do.
 
-use super::files::{Files, Handle, Mode};
+use super::files::{Files, Handle, Lying, Mode};
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -116,6 +116,10 @@ impl Drop for Open {
 }
 
 impl Files for Memory {
+    fn look(&self, path: &Path) -> Result<Option<Lying>> {
+        Ok(self.state().files.get(path).map(|one| Lying::File(one.bytes.len() as u64)))
+    }
+
     fn open(&self, path: &Path, mode: Mode) -> Result<Box<dyn Handle>> {
         let mut state = self.state();
         state.count()?;

@@ -13,7 +13,7 @@ mod writer;
 
 pub use error::{Action, Damage, JournalError};
 pub(crate) use files::{Cursor, write_all_at};
-pub use files::{Disk, Files, Handle, Mode};
+pub use files::{Disk, Files, Handle, Lying, Mode};
 pub use header::{Difference, Header, InputFingerprint};
 pub(crate) use lock::exists;
 pub use lock::{Hold, Holder, Places};

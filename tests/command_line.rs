@@ -45,6 +45,15 @@ fn c24_to_c33_settings_that_cannot_be() {
         78,
         &["needs 48.0 KiB of key/value cache on cpu:0, which has 1000 B; the largest that fits is 0"],
     );
+    // Experts: of a model that has none, and over other ranks than there are.
+    refused("plan -tp 2 -ep 2", 78, &["expert-parallel-size 2: qwen3 has no experts; leave it out"]);
+    let model = fixture("mixtral");
+    refused(
+        &format!("plan --model {model} -tp 4 -ep 2"),
+        78,
+        &["expert-parallel-size 2 of tensor 4; legal degrees: 1, 4"],
+    );
+    refused(&format!("plan --model {model} -ep 2"), 78, &["expert-parallel-size 2 of tensor 1; legal degrees: 1:"]);
     // 28: names that are nearly known.
     refused("plan --max-num-seq 3", 64, &["unexpected argument '--max-num-seq'", "'--max-num-seqs'"]);
     refused("plna", 64, &["unrecognized subcommand 'plna'", "'plan'"]);

@@ -95,6 +95,10 @@ fn every_layout_is_within_tolerance_of_the_reference() {
             run_parity(name, arguments);
         }
     }
+    for name in ["mixtral", "qwen3_moe"] {
+        run_parity(name, &["-tp", "2", "-ep", "2"]);
+        run_parity(name, &["-tp", "2", "-ep", "2", "-pp", "2", "--max-num-batched-tokens", "7"]);
+    }
 }
 
 #[test]

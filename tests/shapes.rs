@@ -26,6 +26,7 @@ fn known_shapes_plan_with_the_sizes_their_models_have() {
             family,
             tensor: 1,
             pipeline: 1,
+            expert: 1,
             devices: vec![DeviceSpec { name: "cpu:0".into(), memory_bytes: 64 << 30 }],
             layer_partition: None,
             bounds: Bounds::default(),

@@ -23,6 +23,7 @@ fn deployed(model: &Model, tensor: u32, pipeline: u32) -> Result<Plan, Vec<PlanE
         family: "qwen3",
         tensor,
         pipeline,
+        expert: 1,
         devices,
         layer_partition: None,
         bounds,

@@ -21,6 +21,7 @@ fn deployment(devices: &[&str]) -> Deployment<'static> {
         family: "llama",
         tensor: 1,
         pipeline: devices.len() as u32,
+        expert: 1,
         devices: devices.iter().map(device).collect(),
         layer_partition: None,
         bounds: Bounds::default(),

@@ -90,6 +90,7 @@ fn compiled(case: &Case, model: &Model) -> Result<Plan, Vec<PlanError>> {
             family: case.family,
             tensor: case.tensor,
             pipeline: case.pipeline,
+            expert: 1,
             devices: (0..case.tensor * case.pipeline).map(device).collect(),
             layer_partition: None,
             bounds: case.bounds,

@@ -38,6 +38,7 @@ fn deployed(tensor: u32, bounds: Bounds, memory_bytes: u64) -> Result<Plan, Vec<
         family: "hybrid",
         tensor,
         pipeline: 1,
+        expert: 1,
         devices: (0..tensor).map(device).collect(),
         layer_partition: None,
         bounds,

@@ -105,6 +105,7 @@ fn program(shape: &str) -> (Plan, Program) {
         family: architecture.family,
         tensor: 1,
         pipeline: 1,
+        expert: 1,
         devices: vec![DeviceSpec { name: "cpu:0".into(), memory_bytes: 64 << 30 }],
         layer_partition: None,
         bounds: Bounds { max_num_batched_tokens: Some(ROWS_MAX), max_num_seqs: Some(32), ..Bounds::default() },

@@ -65,6 +65,9 @@ pub(super) struct Deploy {
     /// Stages of the pipeline (-pp).
     #[arg(long, default_value_t = 1, value_name = "N")]
     pipeline_parallel_size: u32,
+    /// Ranks that the experts of a layer are dealt out to: 1, or the tensor degree (-ep).
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    expert_parallel_size: u32,
     /// Layers a stage: 10,12,10.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     layer_partition: Option<Vec<u32>>,
@@ -177,6 +180,7 @@ impl Deploy {
         let mut builder = Engine::builder(self.checkpoint()?)
             .tensor_parallel_size(self.tensor_parallel_size)
             .pipeline_parallel_size(self.pipeline_parallel_size)
+            .expert_parallel_size(self.expert_parallel_size)
             .bounds(Bounds {
                 max_num_seqs: self.max_num_seqs,
                 max_num_batched_tokens: self.max_num_batched_tokens,

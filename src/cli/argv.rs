@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 
 /// vLLM's two-letter flags, which clap would read as bundles of one-letter ones.
-const SHORT: [(&str, &str); 2] = [("-tp", "--tensor-parallel-size"), ("-pp", "--pipeline-parallel-size")];
+const SHORT: [(&str, &str); 3] =
+    [("-tp", "--tensor-parallel-size"), ("-pp", "--pipeline-parallel-size"), ("-ep", "--expert-parallel-size")];
 
 /// Spells the two-letter flags out: `-tp 2` and `-tp=2` become `--tensor-parallel-size 2`.
 pub(super) fn normalise(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -32,6 +33,8 @@ mod tests {
                 "bench --tensor-parallel-size 2 --pipeline-parallel-size 3 -p 512 -n 128",
             ),
             ("run a.jsonl -o b -tp=2", "run a.jsonl -o b --tensor-parallel-size 2"),
+            ("plan -tp 2 -ep 2", "plan --tensor-parallel-size 2 --expert-parallel-size 2"),
+            ("plan -ep=4 --explain", "plan --expert-parallel-size 4 --explain"),
             ("generate -- -tp", "generate -- -tp"),
             ("bench -p 7 -r 2", "bench -p 7 -r 2"),
         ];

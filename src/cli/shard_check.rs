@@ -24,6 +24,7 @@ const TOKENS: u32 = 10;
 struct Layout {
     tensor: u32,
     pipeline: u32,
+    expert: u32,
     /// Rows of the largest step; the default where there is none.
     rows: Option<u32>,
     /// Threads of the process.
@@ -31,15 +32,18 @@ struct Layout {
 }
 
 impl Layout {
-    const ONE: Self = Self { tensor: 1, pipeline: 1, rows: None, threads: Some(1) };
+    const ONE: Self = Self { tensor: 1, pipeline: 1, expert: 1, rows: None, threads: Some(1) };
 
-    /// Every mix of degrees up to [`DEVICES_MAX`] devices, then the cuts of rows and threads that one device has.
+    /// Every mix of degrees up to [`DEVICES_MAX`] devices, with experts cut and with experts dealt out, then the cuts of rows and threads that one device has.
     fn all() -> Vec<Self> {
         let mut all = vec![];
         for tensor in 1..=DEVICES_MAX {
             for pipeline in (1..=DEVICES_MAX).filter(|pipeline| tensor * pipeline <= DEVICES_MAX) {
                 if tensor * pipeline > 1 {
-                    all.push(Self { tensor, pipeline, rows: None, threads: None });
+                    all.push(Self { tensor, pipeline, expert: 1, rows: None, threads: None });
+                    if tensor > 1 {
+                        all.push(Self { tensor, pipeline, expert: tensor, rows: None, threads: None });
+                    }
                 }
             }
         }
@@ -49,7 +53,11 @@ impl Layout {
     }
 
     fn builder(self, model: &EngineBuilder) -> EngineBuilder {
-        let mut builder = model.clone().tensor_parallel_size(self.tensor).pipeline_parallel_size(self.pipeline);
+        let mut builder = model
+            .clone()
+            .tensor_parallel_size(self.tensor)
+            .pipeline_parallel_size(self.pipeline)
+            .expert_parallel_size(self.expert);
         if let Some(rows) = self.rows {
             let bounds =
                 Bounds { max_num_batched_tokens: Some(rows), max_num_seqs: Some(rows.min(4)), ..Bounds::default() };
@@ -69,7 +77,7 @@ impl Layout {
 
 impl std::fmt::Display for Layout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let degrees = [("-tp", self.tensor), ("-pp", self.pipeline)];
+        let degrees = [("-tp", self.tensor), ("-pp", self.pipeline), ("-ep", self.expert)];
         let mut words: Vec<String> =
             degrees.iter().filter(|(_, n)| *n > 1).map(|(flag, n)| format!("{flag} {n}")).collect();
         words.extend(self.rows.map(|rows| format!("steps of {rows} rows")));
@@ -123,7 +131,8 @@ pub(super) fn shard_check(args: &args::ShardCheck, trace: &Trace) -> Result<(), 
     let model = args.deploy.builder()?.trace(trace).capture_logits();
     let gold = run(Layout::ONE.builder(&model).build()?)?;
     let (mut failed, mut rows) = (0_u32, vec![]);
-    for layout in Layout::all() {
+    let routed = model.architecture()?.model.nodes().iter().any(|node| matches!(node.op, graph::Op::Route { .. }));
+    for layout in Layout::all().into_iter().filter(|layout| routed || layout.expert == 1) {
         let verdict = match layout.builder(&model).build() {
             Ok(engine) => compare(&gold, &run(engine)?),
             Err(Error::Engine(EngineError::Plan(faults))) => {
@@ -155,6 +164,7 @@ fn row(layout: Layout, verdict: &Verdict, holds: bool) -> Value {
         Verdict::Illegal(_) => (false, None),
     };
     json!({"layout": layout.to_string(), "tensor_parallel_size": layout.tensor, "pipeline_parallel_size": layout.pipeline,
+        "expert_parallel_size": layout.expert,
         "legal": legal, "same_bits": matches!(verdict, Verdict::SameBits), "largest_error": largest, "passed": holds,
         "verdict": verdict.to_string()})
 }
@@ -253,7 +263,7 @@ mod tests {
     #[test]
     fn every_layout_of_up_to_four_devices_is_there_once() {
         let names: Vec<String> = Layout::all().iter().map(ToString::to_string).collect();
-        for name in ["-pp 2", "-pp 3", "-pp 4", "-tp 2", "-tp 2, -pp 2", "-tp 3", "-tp 4", "steps of 7 rows, 2 threads"]
+        for name in ["-pp 2", "-pp 3", "-pp 4", "-tp 2", "-tp 2, -pp 2", "-tp 3", "-tp 4", "-tp 2, -ep 2", "steps of 7 rows, 2 threads"]
         {
             assert_eq!(names.iter().filter(|n| *n == name).count(), 1, "{name} in {names:?}");
         }

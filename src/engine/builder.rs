@@ -44,6 +44,7 @@ pub struct EngineBuilder {
     devices: Option<Vec<String>>,
     pub(super) tensor: u32,
     pipeline: u32,
+    pub(super) expert: u32,
     layer_partition: Option<Vec<u32>>,
     bounds: Bounds,
     pub(super) dtype: Option<DType>,
@@ -71,6 +72,7 @@ impl EngineBuilder {
             devices: None,
             tensor: 1,
             pipeline: 1,
+            expert: 1,
             layer_partition: None,
             bounds: Bounds::default(),
             dtype: None,
@@ -112,6 +114,12 @@ impl EngineBuilder {
     /// Stages of the pipeline.
     pub fn pipeline_parallel_size(mut self, degree: u32) -> Self {
         self.pipeline = degree;
+        self
+    }
+
+    /// Ranks that the experts of a layer are dealt out to: 1, or all that share the layer.
+    pub fn expert_parallel_size(mut self, degree: u32) -> Self {
+        self.expert = degree;
         self
     }
 
@@ -240,6 +248,7 @@ impl EngineBuilder {
             family: architecture.family,
             tensor: self.tensor,
             pipeline: self.pipeline,
+            expert: self.expert,
             devices: devices::specs(self.devices.as_deref(), self.tensor * self.pipeline, self.memory_bytes)?,
             layer_partition: self.layer_partition.clone(),
             bounds,

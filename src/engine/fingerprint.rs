@@ -19,12 +19,13 @@ impl EngineBuilder {
         if self.dummy_weights {
             model.insert("weights".into(), "made up".into());
         }
-        let settings: [(&str, Value); 7] = [
+        let settings: [(&str, Value); 8] = [
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("model", model.into()),
             ("dtype", dtype(self.dtype).into()),
             ("kv_cache_dtype", dtype(self.cache_dtype).into()),
             ("tensor_parallel_size", self.tensor.into()),
+            ("expert_parallel_size", self.expert.into()),
             ("max_model_len", plan.data().settings.max_model_len.into()),
             ("instruction_set", self.isa.name().into()),
         ];

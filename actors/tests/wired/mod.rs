@@ -126,6 +126,7 @@ pub(crate) fn plan(layers: u32, tensor: u32, pipeline: u32, bounds: Bounds) -> P
         family: architecture.family,
         tensor,
         pipeline,
+        expert: 1,
         devices: (0..tensor * pipeline).map(device).collect(),
         layer_partition: None,
         bounds,

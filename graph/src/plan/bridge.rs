@@ -82,7 +82,7 @@ pub struct Bridged {
 
 /// Puts a move on every edge that needs one; a move that two readers need is made once.
 pub fn bridges(sharded: Sharded) -> Bridged {
-    let Sharded { model, ranks, held, asks, cuts, notes: _ } = sharded;
+    let Sharded { model, ranks, held, asks, cuts, dealt: _, notes: _ } = sharded;
     let mut maker = Maker { model: &model, held, links: vec![], at: vec![], moved: BTreeMap::new() };
     for (number, node) in model.nodes().iter().enumerate() {
         let operands = node.op.operands();

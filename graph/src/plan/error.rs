@@ -5,12 +5,14 @@ use thiserror::Error;
 /// One fault of a deployment or a plan. A check returns all of them.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum PlanError {
-    /// An axis that the tensor degree does not divide.
+    /// An axis that a degree does not divide.
     #[error(
-        "tensor-parallel-size {asked} does not divide axis {axis} of length {length}; legal degrees: {}",
+        "{setting} {asked} does not divide axis {axis} of length {length}; legal degrees: {}",
         list(legal)
     )]
     Degree {
+        /// Name of the degree's setting.
+        setting: &'static str,
         /// The degree asked for.
         asked: u32,
         /// The axis.
@@ -19,6 +21,24 @@ pub enum PlanError {
         length: u32,
         /// Degrees that divide every cut axis.
         legal: Vec<u32>,
+    },
+    /// Experts over other ranks than there are.
+    #[error("expert-parallel-size {asked} of tensor {tensor}; legal degrees: {}: experts are cut over all tensor ranks of a stage, or over none (data-parallel ranks do not exist yet)", list(legal))]
+    ExpertDegree {
+        /// The degree asked for.
+        asked: u32,
+        /// Tensor degree.
+        tensor: u32,
+        /// What it may be.
+        legal: Vec<u32>,
+    },
+    /// Experts to be cut in a model that has none.
+    #[error("expert-parallel-size {asked}: {family} has no experts; leave it out")]
+    NoExperts {
+        /// The degree asked for.
+        asked: u32,
+        /// The family.
+        family: String,
     },
     /// More stages than layers.
     #[error("pipeline-parallel-size {asked} is more than the {layers} layers of the model; use 1 to {layers}")]

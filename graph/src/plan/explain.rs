@@ -12,8 +12,13 @@ pub fn explain(plan: &Plan) -> String {
     let s = &data.settings;
     let mut line = |s: String| writeln!(text, "{s}").expect("a String takes any text");
     line(format!(
-        "{} of {} layers, vocabulary {}: tensor {} × pipeline {}",
-        data.family, data.layers, data.vocabulary, data.tensor, data.pipeline
+        "{} of {} layers, vocabulary {}: tensor {} × pipeline {}{}",
+        data.family,
+        data.layers,
+        data.vocabulary,
+        data.tensor,
+        data.pipeline,
+        if data.expert > 1 { format!(", experts over {} ranks", data.expert) } else { String::new() }
     ));
     line(format!(
         "steps of up to {} rows and {} sequences, {} in flight; sequences of up to {} positions; {} pages of {} positions",

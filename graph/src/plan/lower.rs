@@ -354,7 +354,8 @@ impl<'a> Programmer<'a> {
             Op::Route { x, bias, choices, ref routing } => {
                 let bias = bias.map(|bias| self.weights.vector(bias));
                 let choices = self.whole.model.length(choices).unwrap_or(1);
-                Call::Route { x: self.at(x), bias, choices, routing: *routing, first: 0, y }
+                let first = if y.width < self.at(x).width { self.rank * y.width } else { 0 };
+                Call::Route { x: self.at(x), bias, choices, routing: *routing, first, y }
             }
             Op::Experts { x, gates, w } => {
                 let parts = vec![(self.weights.experts(w), y)];

@@ -123,7 +123,8 @@ pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<P
     devices(deployment, &mut faults);
     let layers = partition::layers(model, deployment.pipeline.max(1), deployment.layer_partition.as_deref())
         .map_err(|fault| faults.push(fault));
-    let sharded = shard::shard(model, deployment.tensor.max(1), &Rules::default()).map_err(|more| faults.extend(more));
+    let rules = rules(model, deployment, &mut faults);
+    let sharded = shard::shard(model, deployment.tensor.max(1), &rules).map_err(|more| faults.extend(more));
     let (Ok(layers), Ok(sharded), true) = (layers, sharded, faults.is_empty()) else { return Err(faults) };
     settings.notes.extend(sharded.notes.iter().cloned());
     settings.notes.extend(stretched(model, settings.max_model_len));
@@ -135,6 +136,7 @@ pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<P
         vocabulary: model.vocabulary(),
         tensor: deployment.tensor,
         pipeline: deployment.pipeline,
+        expert: deployment.expert,
         settings,
         devices: deployment.devices.iter().map(device).collect(),
         actors: vec![],
@@ -161,6 +163,22 @@ fn stretched(model: &Model, length: u32) -> Option<String> {
     })?;
     let (side, form) = if length > original { ("over", "long") } else { ("within", "short") };
     Some(format!("rotary embedding: the {form} factors of longrope, since max-model-len {length} is {side} {original}"))
+}
+
+/// Which axes are cut: by the expert degree either experts or their insides.
+fn rules(model: &Model, deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) -> Rules {
+    let Deployment { expert: asked, tensor, family, .. } = *deployment;
+    if asked <= 1 {
+        return Rules::default();
+    }
+    if !model.nodes().iter().any(|node| matches!(node.op, Op::Route { .. })) {
+        faults.push(PlanError::NoExperts { asked, family: family.into() });
+    } else if asked != tensor {
+        let mut legal = vec![1, tensor.max(1)];
+        legal.dedup();
+        faults.push(PlanError::ExpertDegree { asked, tensor, legal });
+    }
+    Rules::by_expert()
 }
 
 fn device(spec: &DeviceSpec) -> DevicePlan {

@@ -214,6 +214,8 @@ pub struct RawPlan {
     pub tensor: u32,
     /// Pipeline degree.
     pub pipeline: u32,
+    /// Expert degree.
+    pub expert: u32,
     /// The numbers that bound a run.
     pub settings: Settings,
     /// Devices.

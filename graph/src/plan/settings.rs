@@ -38,6 +38,8 @@ pub struct Deployment<'a> {
     pub tensor: u32,
     /// Pipeline degree.
     pub pipeline: u32,
+    /// Expert degree: 1 cuts the inside of every expert over the tensor ranks, the tensor degree cuts the experts instead.
+    pub expert: u32,
     /// One device a rank: stage by stage, and in a stage by tensor rank.
     pub devices: Vec<DeviceSpec>,
     /// Layers a stage; as even as they come unless given.
@@ -65,6 +67,7 @@ pub(super) fn resolve(deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) 
         ("sampled-rows-max", sampled_rows_max.map(u64::from)),
         ("tensor-parallel-size", Some(deployment.tensor.into())),
         ("pipeline-parallel-size", Some(deployment.pipeline.into())),
+        ("expert-parallel-size", Some(deployment.expert.into())),
     ] {
         if value == Some(0) {
             faults.push(PlanError::Setting { setting, value: 0, allowed: "1 or more".into() });

@@ -28,6 +28,9 @@ pub enum Dist {
 pub struct Rules {
     /// Each rule on its own.
     pub tensor: Vec<Rule>,
+    /// Name of the axis of experts, where whole ones are dealt out: cut in what is computed by expert, and there alone, since a router
+    /// sees all of them.
+    pub expert: Option<&'static str>,
 }
 
 /// One thing to be cut, along the first of several axes that the number of ranks divides.
@@ -48,7 +51,16 @@ impl Default for Rules {
         let heads = Rule { axes: vec!["kv_heads", "queries_per_kv"], whole: Some("attention") };
         let vocab = Rule { axes: vec!["vocab"], whole: Some("the embedding and the head") };
         let inner = ["scan_heads", "ffn", "expert_ffn", "shared_ffn"].map(must);
-        Self { tensor: [heads].into_iter().chain(inner).chain([vocab]).collect() }
+        Self { tensor: [heads].into_iter().chain(inner).chain([vocab]).collect(), expert: None }
+    }
+}
+
+impl Rules {
+    /// The same, but whole experts are dealt out.
+    pub fn by_expert() -> Self {
+        let mut rules = Self::default();
+        rules.tensor.retain(|rule| rule.axes[0] != "expert_ffn");
+        Self { expert: Some("experts"), ..rules }
     }
 }
 
@@ -65,6 +77,8 @@ pub struct Sharded {
     pub asks: Vec<Vec<Layout>>,
     /// The dimension along which each weight is cut.
     pub cuts: Vec<Option<usize>>,
+    /// The axis of the experts, where they are dealt out to the ranks.
+    pub dealt: Option<Axis>,
     /// What could not be cut as it should be, in words.
     pub notes: Vec<String>,
 }
@@ -90,9 +104,16 @@ pub fn shard(model: &Model, ranks: u32, rules: &Rules) -> Result<Sharded, Vec<Pl
             }
             (None, Some(what)) => notes.push(format!("{}: every rank computes all of {what}", said())),
             (None, None) => {
-                faults.push(PlanError::Degree { asked: ranks, axis: name.into(), length, legal: legal(model, rules) })
+                let (setting, legal) = ("tensor-parallel-size", legal(model, rules));
+                faults.push(PlanError::Degree { setting, asked: ranks, axis: name.into(), length, legal });
             }
         }
+    }
+    let dealt = rules.expert.filter(|_| ranks > 1).and_then(|name| used(model, name));
+    if let Some(length) = dealt.and_then(|axis| model.length(axis)).filter(|length| !length.is_multiple_of(ranks)) {
+        let legal = (1..=64).filter(|n| length.is_multiple_of(*n)).collect();
+        let (setting, axis) = ("expert-parallel-size", rules.expert.unwrap_or_default().into());
+        faults.push(PlanError::Degree { setting, asked: ranks, axis, length, legal });
     }
     if !faults.is_empty() {
         return Err(faults);
@@ -102,16 +123,24 @@ pub fn shard(model: &Model, ranks: u32, rules: &Rules) -> Result<Sharded, Vec<Pl
         for param in node.op.params() {
             // A norm sums over all of its axes.
             let whole = matches!(node.op, Op::Norm { .. });
-            cuts[param.index()] = model.param(param).axes.iter().position(|a| cut.contains(a)).filter(|_| !whole);
+            let by_expert = routed(model, &node.op);
+            let is_cut = |a: &Axis| cut.contains(a) || (by_expert && dealt == Some(*a));
+            cuts[param.index()] = model.param(param).axes.iter().position(is_cut).filter(|_| !whole);
         }
     }
-    let mut out = Sharded { model: model.clone(), ranks, held: vec![], asks: vec![], cuts, notes };
+    let mut out = Sharded { model: model.clone(), ranks, held: vec![], asks: vec![], cuts, dealt, notes };
     for node in model.nodes() {
         let (asks, held) = out.rule(&node.op);
         out.asks.push(asks);
         out.held.push(held);
     }
     Ok(out)
+}
+
+/// Whether an op reads gates: then a rank needs the entries of its own experts only.
+fn routed(model: &Model, op: &Op) -> bool {
+    let gates = |v: &ValueId| matches!(model.nodes()[v.index()].op, Op::Route { .. });
+    op.operands().iter().any(gates)
 }
 
 /// The axis of this name, if some weight has it.
@@ -189,19 +218,24 @@ impl Sharded {
                 let held = cut.map_or(Layout::Whole, Layout::Split);
                 (op.operands().iter().map(ask).collect(), Dist::Held(held))
             }
-            Op::Route { .. } => keep(Layout::Whole, 1),
+            Op::Route { .. } => (vec![Layout::Whole], Dist::Held(self.dealt.map_or(Layout::Whole, Layout::Split))),
             Op::Experts { x, w, .. } => match self.cut_axis(w) {
+                Some(a) if self.dealt == Some(a) => {
+                    (vec![self.parts(x, a), Layout::Split(a)], Dist::Held(Layout::Split(a)))
+                }
                 Some(a) if self.axes(x).contains(&a) => (vec![Layout::Split(a), Layout::Whole], Dist::Partial),
                 Some(a) => (vec![Layout::Whole; 2], Dist::Held(Layout::Split(a))),
                 None => keep(Layout::Whole, 2),
             },
             Op::ExpertBias { x, w, .. } => match self.cut_axis(w) {
+                Some(a) if self.dealt == Some(a) => keep(Layout::Split(a), 2),
                 Some(a) if self.axes(x).contains(&a) => {
                     (vec![Layout::Split(a), Layout::Whole], Dist::Held(Layout::Split(a)))
                 }
                 Some(_) | None => keep(Layout::Whole, 2),
             },
             Op::Combine { x, w, .. } => match self.cut_axis(w) {
+                Some(a) if self.dealt == Some(a) => (vec![Layout::Split(a); 2], Dist::Partial),
                 Some(a) if self.axes(x).contains(&a) => (vec![Layout::Split(a), Layout::Whole], Dist::Partial),
                 Some(a) => (vec![Layout::Whole; 2], Dist::Held(Layout::Split(a))),
                 None => keep(Layout::Whole, 2),
@@ -212,6 +246,11 @@ impl Sharded {
                 keep(if a == b { a } else { Layout::Whole }, 2)
             }
         }
+    }
+
+    /// How experts dealt out along `a` read `x`: what other experts made of their choices is held along the same axis.
+    fn parts(&self, x: ValueId, a: Axis) -> Layout {
+        if self.readable(x) == Layout::Split(a) { Layout::Split(a) } else { Layout::Whole }
     }
 
     fn axes(&self, value: ValueId) -> &[Axis] {

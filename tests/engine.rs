@@ -5,6 +5,9 @@ use millstream::checkpoint::{Checkpoint, LoadFormat};
 use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, RequestError, Sampling, Token};
 use std::path::PathBuf;
 
+/// The families with experts.
+const EXPERTS: [&str; 4] = ["mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3"];
+
 /// Families without experts or states, each with a folder of reference logits.
 const DENSE: [&str; 12] = [
     "llama", "mistral", "qwen2", "qwen3", "granite", "phi3", "gemma2", "gemma3", "olmo2", "cohere2", "gpt_neox", "gpt2",
@@ -82,7 +85,7 @@ fn run_parity(name: &str, arguments: &[&str]) {
 
 #[test]
 fn every_layout_is_within_tolerance_of_the_reference() {
-    for name in DENSE.into_iter().chain(["mixtral", "qwen3_moe"]) {
+    for name in DENSE.into_iter().chain(EXPERTS) {
         for arguments in [
             &[][..],
             &["-tp", "2"],
@@ -95,7 +98,7 @@ fn every_layout_is_within_tolerance_of_the_reference() {
             run_parity(name, arguments);
         }
     }
-    for name in ["mixtral", "qwen3_moe"] {
+    for name in EXPERTS {
         run_parity(name, &["-tp", "2", "-ep", "2"]);
         run_parity(name, &["-tp", "2", "-ep", "2", "-pp", "2", "--max-num-batched-tokens", "7"]);
     }
@@ -103,7 +106,7 @@ fn every_layout_is_within_tolerance_of_the_reference() {
 
 #[test]
 fn company_does_not_change_a_bit() {
-    for name in ["qwen3", "qwen3_moe"] {
+    for name in ["qwen3", "qwen3_moe", "gpt_oss", "deepseek_v3"] {
         let gold = alone(name, Capture::Generated);
         let engine = builder(name).bounds(rows(256)).threads(2).build().expect("an engine builds");
         let submit = |seed| engine.submit(request(seed, 3 + seed % 60, Capture::Generated));
@@ -119,7 +122,7 @@ fn company_does_not_change_a_bit() {
 
 #[test]
 fn chunks_and_threads_do_not_change_a_bit() {
-    for (name, capture) in ["llama", "mixtral", "qwen3_moe"]
+    for (name, capture) in ["llama", "mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3"]
         .into_iter()
         .flat_map(|name| [(name, Capture::Generated), (name, Capture::All)])
     {
@@ -299,7 +302,7 @@ fn a_warm_prefix_does_not_change_a_bit() {
 
 #[test]
 fn pipelines_do_not_change_a_bit() {
-    for name in DENSE.into_iter().chain(["mixtral"]) {
+    for name in DENSE.into_iter().chain(EXPERTS) {
         let gold = alone(name, Capture::All);
         for stages in [2, 3] {
             let engine = builder(name).pipeline_parallel_size(stages).build().expect("an engine builds");

@@ -59,3 +59,13 @@ fn mixtral_is_what_its_graph_says() {
 fn qwen3_moe_is_what_its_graph_says() {
     check("qwen3_moe");
 }
+
+#[test]
+fn gpt_oss_is_what_its_graph_says() {
+    check("gpt_oss");
+}
+
+#[test]
+fn deepseek_v3_is_what_its_graph_says() {
+    check("deepseek_v3");
+}

@@ -98,7 +98,9 @@ fn no_file_is_longer_than_a_concept() {
 fn a_model_file_names_no_deployment() {
     for (path, text) in sources().into_iter().filter(|(path, _)| path.starts_with("graph/src/models/")) {
         for line in code(&text) {
-            let named = DEPLOYMENT.iter().find(|word| line.to_lowercase().contains(*word));
+            // The rank of a matrix is a word of the maths.
+            let line = line.to_lowercase().replace("lora_rank", "");
+            let named = DEPLOYMENT.iter().find(|word| line.contains(*word));
             assert!(named.is_none(), "{path} names {named:?}: {line}");
         }
     }

@@ -236,6 +236,21 @@ impl<'b> Value<'b> {
         self.then(Op::Combine { x: self.id, gates: gates.id, w: w.id })
     }
 
+    /// A contraction by the entry of `w` for each index of its first axis.
+    pub fn contract_each(self, w: Param<'b>) -> Self {
+        self.then(Op::ContractEach { x: self.id, w: w.id })
+    }
+
+    /// `other` behind it along the last axis, which becomes `axis`.
+    pub fn concat(self, other: Self, axis: Axis) -> Self {
+        self.then(Op::Concat { a: self.id, b: other.id, axis })
+    }
+
+    /// The first elements of the last axis, which becomes `axis`.
+    pub fn prefix(self, axis: Axis) -> Self {
+        self.then(Op::Prefix { x: self.id, axis })
+    }
+
     /// A pointwise function.
     pub fn map(self, f: Unary) -> Self {
         self.then(Op::Unary(f, self.id))

@@ -85,6 +85,34 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             Ok(x.to_vec())
         }
         Op::Scan { q, k, v, dt, beta, a_log, skip, how } => scan(&at, [q, k, v, dt], beta, (a_log, skip), how),
+        Op::ContractEach { x, w } => {
+            let (x, w) = (at.value(x)?, at.param(w)?);
+            let kept = x.iter().position(|a| *a == w[0]).filter(|&each| each > 0);
+            at.wants(kept.is_some(), "weight", &format!("an axis of [{}] first", draft.names(x)), w)?;
+            let (kept, summed) = x.split_at(kept.map_or(0, |each| each + 1));
+            let wants = format!("{}, axes of its own, then [{}]", draft.names(&w[..1]), draft.names(summed));
+            let fits = !summed.is_empty() && w.len() > summed.len() + 1 && w.ends_with(summed);
+            at.wants(fits, "weight", &wants, w)?;
+            Ok(kept.iter().chain(&w[1..w.len() - summed.len()]).copied().collect())
+        }
+        Op::Concat { a, b, axis } => {
+            let (a, b) = (at.value(a)?, at.value(b)?);
+            at.wants(a.len() >= 2, "first part", "rows and an axis to grow", a)?;
+            let (kept, last) = a.split_at(a.len() - 1);
+            let wants = format!("[{}] and an axis of its own", draft.names(kept));
+            at.wants(b.len() == a.len() && b.starts_with(kept), "second part", &wants, b)?;
+            let length = |a: &Axis| draft.length(*a).unwrap_or(0);
+            let sum = last.iter().chain(b.last()).map(length).sum::<u32>();
+            at.constant(length(&axis) == sum, "axis", length(&axis), "the length of both parts together")?;
+            Ok(kept.iter().copied().chain([axis]).collect())
+        }
+        Op::Prefix { x, axis } => {
+            let x = at.value(x)?;
+            at.wants(x.len() >= 2, "operand", "rows and an axis to cut", x)?;
+            let (length, whole) = (draft.length(axis).unwrap_or(0), draft.length(x[x.len() - 1]).unwrap_or(0));
+            at.constant((1..=whole).contains(&length), "axis", length, "1 to the length of the last axis")?;
+            Ok(x[..x.len() - 1].iter().copied().chain([axis]).collect())
+        }
         Op::Route { x, bias, choices, routing } => at.route(x, bias, choices, routing),
         Op::Experts { x, gates, w } => {
             let (choices, new) = at.by_expert(x, gates, w)?;
@@ -108,9 +136,11 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             let (field, c, least) = match f {
                 Unary::Scale(c) => ("by", c, f32::MIN),
                 Unary::Softcap(c) => ("cap", c, f32::MIN_POSITIVE),
+                Unary::ClampedSwish { alpha, limit } => ("alpha · limit", alpha * limit, f32::MIN_POSITIVE),
+                Unary::ClampedPlusOne(c) => ("limit", c, f32::MIN_POSITIVE),
                 Unary::Silu | Unary::Gelu | Unary::GeluTanh | Unary::Relu => ("by", 1.0, 0.0),
             };
-            at.constant(c.is_finite() && c >= least, field, c, "a finite number, a cap above 0")?;
+            at.constant(c.is_finite() && c >= least, field, c, "a finite number, a cap or limit above 0")?;
             Ok(at.value(x)?.to_vec())
         }
         Op::SampledRows(x) => Ok(at.value(x)?.to_vec()),

@@ -113,6 +113,15 @@ impl Interpreter<'_> {
             }
             Op::ShortConv { x, .. } => recurrent::convolve(self.value(x), &self.param(op)),
             Op::Scan { .. } => self.scan(op),
+            Op::ContractEach { x, .. } => self.contract_each(op, x),
+            Op::Concat { a, b, .. } => {
+                let runs = self.runs(a).zip(self.runs(b));
+                runs.flat_map(|(a, b)| a.iter().chain(b).copied()).collect()
+            }
+            Op::Prefix { x, axis } => {
+                let length = self.length(axis);
+                self.runs(x).flat_map(|run| run[..length].iter().copied()).collect()
+            }
             Op::Route { x, bias, choices, ref routing } => {
                 let bias = bias.map(|_| self.param(op));
                 experts::route(self.value(x), bias.as_deref(), self.length(choices), routing)
@@ -155,6 +164,26 @@ impl Interpreter<'_> {
         let apart = self.model.nodes()[x.index()].axes.get(1) == Some(&choices);
         let choices = self.length(choices);
         experts::Shape { choices, parts: if apart { choices } else { 1 } }
+    }
+
+    /// Elements of the last axis, run by run.
+    fn runs(&self, value: ValueId) -> impl Iterator<Item = &[f32]> {
+        let value = self.value(value);
+        value.data.chunks_exact(value.dims.last().copied().unwrap_or(1).max(1))
+    }
+
+    /// Run by run of the summed axes, by the entry of the weight that belongs to the run.
+    fn contract_each(&self, op: &Op, x: ValueId) -> Vec<f32> {
+        let w = self.param(op);
+        let axes = &self.model.param(op.param().expect("contract_each has a weight")).axes;
+        let summed = self.model.nodes()[x.index()].axes.iter().rev().take_while(|a| **a != axes[0]);
+        let k: usize = summed.map(|&a| self.length(a)).product();
+        let (each, entry) = (self.length(axes[0]), w.len() / self.length(axes[0]));
+        let dot =
+            |x: &[f32], w: &[f32]| x.iter().zip(w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum::<f64>() as f32;
+        let runs = self.value(x).data.chunks_exact(k).enumerate();
+        let by = |number: usize| &w[number % each * entry..][..entry];
+        runs.flat_map(|(number, x)| by(number).chunks_exact(k).map(move |w| dot(x, w))).collect()
     }
 
     fn gather(&self, op: &Op) -> Vec<f32> {
@@ -240,6 +269,11 @@ fn unary(f: Unary, x: f32) -> f32 {
         Unary::Relu => x.max(0.0),
         Unary::Scale(by) => x * f64::from(by),
         Unary::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
+        Unary::ClampedSwish { alpha, limit } => {
+            let x = x.min(f64::from(limit));
+            x / (1.0 + (-f64::from(alpha) * x).exp())
+        }
+        Unary::ClampedPlusOne(limit) => x.clamp(-f64::from(limit), limit.into()) + 1.0,
     };
     y as f32
 }

@@ -105,6 +105,15 @@ pub enum Unary {
     Scale(f32),
     /// c · tanh(x / c).
     Softcap(f32),
+    /// x' · σ(alpha · x'), x' being x but at most `limit` (arXiv:2508.10925, §2.2).
+    ClampedSwish {
+        /// In the logistic function.
+        alpha: f32,
+        /// The most that counts of x.
+        limit: f32,
+    },
+    /// x held within ± limit, plus 1.
+    ClampedPlusOne(f32),
 }
 
 /// A pointwise function of two operands of equal axes.
@@ -248,6 +257,30 @@ pub enum Op {
         /// Weight.
         w: ParamId,
     },
+    /// A contraction by the entry of w that belongs to each index of an axis: x `[rows, kept…, each, summed…]`, w
+    /// `[each, new…, summed…]` → `[rows, kept…, each, new…]`.
+    ContractEach {
+        /// Activations.
+        x: ValueId,
+        /// Weight.
+        w: ParamId,
+    },
+    /// b behind a along the last axis, which becomes `axis`.
+    Concat {
+        /// First part.
+        a: ValueId,
+        /// Second part.
+        b: ValueId,
+        /// The last axis of the result, as long as both parts together.
+        axis: Axis,
+    },
+    /// The first elements of the last axis, which becomes `axis`.
+    Prefix {
+        /// Activations.
+        x: ValueId,
+        /// The last axis of the result.
+        axis: Axis,
+    },
     /// Pointwise, one operand.
     Unary(Unary, ValueId),
     /// Pointwise, two operands of equal axes.
@@ -266,7 +299,8 @@ impl Op {
             Op::Attend { q, k, v, .. } => vec![q, k, v],
             Op::ShortConv { x, .. } => vec![x],
             Op::Scan { q, k, v, dt, beta, .. } => [q, k, v, dt].into_iter().chain(beta).collect(),
-            Op::Route { x, .. } => vec![x],
+            Op::Route { x, .. } | Op::ContractEach { x, .. } | Op::Prefix { x, .. } => vec![x],
+            Op::Concat { a, b, .. } => vec![a, b],
             Op::Experts { x, gates, .. } | Op::ExpertBias { x, gates, .. } | Op::Combine { x, gates, .. } => {
                 vec![x, gates]
             }
@@ -293,10 +327,17 @@ impl Op {
             | Op::Scan { a_log: p, .. }
             | Op::Experts { w: p, .. }
             | Op::ExpertBias { w: p, .. }
+            | Op::ContractEach { w: p, .. }
             | Op::Combine { w: p, .. } => Some(p),
             Op::Route { bias, .. } => bias,
             Op::Attend { sinks, .. } => sinks,
-            Op::Tokens | Op::Rope { .. } | Op::Unary(..) | Op::Binary(..) | Op::SampledRows(_) => None,
+            Op::Tokens
+            | Op::Concat { .. }
+            | Op::Prefix { .. }
+            | Op::Rope { .. }
+            | Op::Unary(..)
+            | Op::Binary(..)
+            | Op::SampledRows(_) => None,
         }
     }
 
@@ -318,12 +359,17 @@ impl Op {
             Op::Experts { .. } => "experts",
             Op::ExpertBias { .. } => "expert_bias",
             Op::Combine { .. } => "combine",
+            Op::ContractEach { .. } => "contract_each",
+            Op::Concat { .. } => "concat",
+            Op::Prefix { .. } => "prefix",
             Op::Unary(Unary::Silu, _) => "silu",
             Op::Unary(Unary::Gelu, _) => "gelu",
             Op::Unary(Unary::GeluTanh, _) => "gelu_tanh",
             Op::Unary(Unary::Relu, _) => "relu",
             Op::Unary(Unary::Scale(_), _) => "scale",
             Op::Unary(Unary::Softcap(_), _) => "softcap",
+            Op::Unary(Unary::ClampedSwish { .. }, _) => "clamped_swish",
+            Op::Unary(Unary::ClampedPlusOne(_), _) => "clamped_plus_one",
             Op::Binary(Binary::Add, ..) => "add",
             Op::Binary(Binary::Mul, ..) => "mul",
             Op::SampledRows(_) => "sampled_rows",

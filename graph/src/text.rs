@@ -81,13 +81,17 @@ fn op_text(draft: &Draft, op: &Op) -> String {
         }
         Op::Unary(Unary::Scale(by), _) => text + &format!(" by={by}"),
         Op::Unary(Unary::Softcap(cap), _) => text + &format!(" cap={cap}"),
+        Op::Unary(Unary::ClampedSwish { alpha, limit }, _) => text + &format!(" alpha={alpha} limit={limit}"),
+        Op::Unary(Unary::ClampedPlusOne(limit), _) => text + &format!(" limit={limit}"),
         Op::Rope { rope, .. } => text + " " + &serde_json::to_string(rope).expect("numbers and names only"),
         Op::Scan { how, .. } => text + " " + &serde_json::to_string(how).expect("numbers and names only"),
         Op::Route { choices, routing, .. } => {
             let routing = serde_json::to_string(routing).expect("numbers and names only");
             text + &format!(" choices={} {routing}", draft.names(&[*choices]))
         }
+        Op::Concat { axis, .. } | Op::Prefix { axis, .. } => text + &format!(" axis={}", draft.names(&[*axis])),
         Op::Tokens
+        | Op::ContractEach { .. }
         | Op::Gather { .. }
         | Op::Positions { .. }
         | Op::Contract { .. }
@@ -208,10 +212,12 @@ impl Parser {
                 let at = text.find('{').ok_or("route ends in its routing as JSON")?;
                 let routing: Routing =
                     serde_json::from_str(&text[at..]).map_err(|_| "the routing of route cannot be read")?;
-                let name = words.iter().find_map(|w| w.strip_prefix("choices=")).ok_or("a route names its choices")?;
                 let bias = words.get(2).filter(|w| !w.starts_with("choices=")).map(|w| self.param(w)).transpose()?;
-                Op::Route { x: v(1)?, bias, choices: self.axis(name)?, routing }
+                Op::Route { x: v(1)?, bias, choices: self.named(&words, "choices=")?, routing }
             }
+            "contract_each" => Op::ContractEach { x: v(1)?, w: p(2)? },
+            "concat" => Op::Concat { a: v(1)?, b: v(2)?, axis: self.named(&words, "axis=")? },
+            "prefix" => Op::Prefix { x: v(1)?, axis: self.named(&words, "axis=")? },
             "experts" => Op::Experts { x: v(1)?, gates: v(2)?, w: p(3)? },
             "expert_bias" => Op::ExpertBias { x: v(1)?, gates: v(2)?, w: p(3)? },
             "combine" => Op::Combine { x: v(1)?, gates: v(2)?, w: p(3)? },
@@ -220,6 +226,11 @@ impl Parser {
             "gelu_tanh" => Op::Unary(Unary::GeluTanh, v(1)?),
             "relu" => Op::Unary(Unary::Relu, v(1)?),
             "scale" => Op::Unary(Unary::Scale(constant(&words, "by=")?), v(1)?),
+            "clamped_swish" => {
+                let (alpha, limit) = (constant(&words, "alpha=")?, constant(&words, "limit=")?);
+                Op::Unary(Unary::ClampedSwish { alpha, limit }, v(1)?)
+            }
+            "clamped_plus_one" => Op::Unary(Unary::ClampedPlusOne(constant(&words, "limit=")?), v(1)?),
             "softcap" => Op::Unary(Unary::Softcap(constant(&words, "cap=")?), v(1)?),
             "add" => Op::Binary(Binary::Add, v(1)?, v(2)?),
             "mul" => Op::Binary(Binary::Mul, v(1)?, v(2)?),
@@ -259,6 +270,11 @@ impl Parser {
     fn axes(&self, text: &str) -> Read<Vec<Axis>> {
         let inner = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).ok_or("axes stand in brackets")?;
         inner.split(", ").filter(|name| !name.is_empty()).map(|name| self.axis(name)).collect()
+    }
+
+    /// The axis that a word names.
+    fn named(&self, words: &[&str], field: &str) -> Read<Axis> {
+        words.iter().find_map(|w| w.strip_prefix(field)).ok_or("an axis is not named").and_then(|name| self.axis(name))
     }
 
     fn axis(&self, name: &str) -> Read<Axis> {

@@ -19,6 +19,7 @@ pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
         | Call::Contract { .. }
         | Call::Attend { .. }
         | Call::Experts { .. }
+        | Call::ContractEach { .. }
         | Call::Combine { .. } => dtype != DType::U32,
         // Vectors and activations are f32.
         Call::Bias { .. }
@@ -28,6 +29,7 @@ pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
         | Call::ShortConv { .. }
         | Call::Scan { .. }
         | Call::Route { .. }
+        | Call::Concat { .. }
         | Call::ExpertBias { .. }
         | Call::Gated { .. }
         | Call::Unary { .. }

@@ -263,8 +263,17 @@ mod tests {
     #[test]
     fn every_layout_of_up_to_four_devices_is_there_once() {
         let names: Vec<String> = Layout::all().iter().map(ToString::to_string).collect();
-        for name in ["-pp 2", "-pp 3", "-pp 4", "-tp 2", "-tp 2, -pp 2", "-tp 3", "-tp 4", "-tp 2, -ep 2", "steps of 7 rows, 2 threads"]
-        {
+        for name in [
+            "-pp 2",
+            "-pp 3",
+            "-pp 4",
+            "-tp 2",
+            "-tp 2, -pp 2",
+            "-tp 3",
+            "-tp 4",
+            "-tp 2, -ep 2",
+            "steps of 7 rows, 2 threads",
+        ] {
             assert_eq!(names.iter().filter(|n| *n == name).count(), 1, "{name} in {names:?}");
         }
     }

@@ -122,6 +122,21 @@ impl<'a> ConfigReader<'a> {
         })
     }
 
+    /// A count with a default, which may be 0.
+    pub fn count_from_zero(&self, field: &str, default: u32) -> u32 {
+        match self.get(field).and_then(Value::as_u64) {
+            Some(0) => 0,
+            Some(_) | None => self.count_or(field, default),
+        }
+    }
+
+    /// Notes a fault where a field is there and is another word than the one that is supported.
+    pub fn must_be(&self, field: &str, word: &str) {
+        if let Some(value) = self.get(field).filter(|value| value.as_str() != Some(word)) {
+            self.value_fault(field, value, format!("{word:?}"));
+        }
+    }
+
     /// A number with a default.
     pub fn float_or(&self, field: &str, default: f32) -> f32 {
         number(self.get(field), default).unwrap_or_else(|value| {

@@ -29,6 +29,15 @@ impl<'a> ConfigReader<'a> {
         self.rotation(at, scaling, within.or(top), head_dim)
     }
 
+    /// What scores are multiplied by beside 1/√dim where positions are stretched: (0.1 · mscale_all_dim · ln factor + 1)², the amplitude
+    /// that `mscale_all_dim` takes from the rotation (arXiv:2309.00071, §3.4).
+    pub fn stretched_scores(&self) -> f32 {
+        let map = self.object("rope_parameters").or_else(|| self.object("rope_scaling"));
+        let field = |name| map.and_then(|map| map.get(name)).and_then(Value::as_f64).filter(|v| *v > 0.0);
+        let (factor, all) = (field("factor").unwrap_or(1.0).max(1.0), field("mscale_all_dim").unwrap_or(0.0));
+        (0.1 * all * factor.ln() + 1.0).powi(2) as f32
+    }
+
     /// The rotation of layers of one type: its own object in `rope_parameters`; else, of `sliding_attention`, unscaled with the base
     /// `rope_local_base_freq`; else that of all layers.
     pub fn rope_of(&self, kind: &str, head_dim: u32) -> Rope {

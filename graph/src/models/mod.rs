@@ -2,10 +2,12 @@
 
 mod blocks;
 mod cohere2;
+mod deepseek_v3;
 mod experts;
 mod gemma;
 mod gpt2;
 mod gpt_neox;
+mod gpt_oss;
 mod llama;
 mod mixtral;
 mod olmo2;
@@ -48,6 +50,8 @@ pub const FAMILIES: &[Family] = &[
     gpt_neox::FAMILY,
     gpt2::FAMILY,
     mixtral::FAMILY,
+    deepseek_v3::FAMILY,
+    gpt_oss::FAMILY,
     qwen3_moe::FAMILY,
 ];
 

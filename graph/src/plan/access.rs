@@ -32,6 +32,8 @@ impl Call {
             Call::Experts { .. } => "experts",
             Call::ExpertBias { .. } => "expert_bias",
             Call::Combine { .. } => "combine",
+            Call::ContractEach { .. } => "contract_each",
+            Call::Concat { .. } => "concat",
             Call::Gated { .. } => "gated",
             Call::Unary { .. } => "unary",
             Call::Binary { .. } => "binary",
@@ -72,7 +74,11 @@ impl Call {
                 [q, k, v, dt].into_iter().chain(beta).for_each(|o| f(Read, o));
                 f(Write, y);
             }
-            Call::Route { x, y, .. } => {
+            Call::Concat { a, b, y, .. } => {
+                [a, b].into_iter().for_each(|o| f(Read, o));
+                f(Write, y);
+            }
+            Call::Route { x, y, .. } | Call::ContractEach { x, y, .. } => {
                 f(Read, x);
                 f(Write, y);
             }
@@ -108,6 +114,8 @@ impl Call {
             | Call::Experts { .. }
             | Call::ExpertBias { .. }
             | Call::Combine { .. }
+            | Call::ContractEach { .. }
+            | Call::Concat { .. }
             | Call::Attend { .. }
             | Call::Gated { .. }
             | Call::Unary { .. }
@@ -133,6 +141,8 @@ impl Call {
             | Call::Experts { .. }
             | Call::ExpertBias { .. }
             | Call::Combine { .. }
+            | Call::ContractEach { .. }
+            | Call::Concat { .. }
             | Call::Attend { .. }
             | Call::Gated { .. }
             | Call::Unary { .. }
@@ -163,6 +173,8 @@ impl Call {
             | Call::Route { .. }
             | Call::Experts { .. }
             | Call::Combine { .. }
+            | Call::ContractEach { .. }
+            | Call::Concat { .. }
             | Call::SampledRows { .. } => false,
         }
     }

@@ -306,6 +306,28 @@ pub enum Call {
         /// Result `[rows, n]`.
         y: Operand,
     },
+    /// y = x · wᵀ for each of the runs of a row, by the entry of w that belongs to it.
+    ContractEach {
+        /// Activations `[rows, each · k]`.
+        x: Operand,
+        /// Weight ([`WeightUse::Experts`]): an entry each.
+        w: WeightId,
+        /// Result `[rows, each · n]`.
+        y: Operand,
+    },
+    /// y = runs of `a`, each with its run of `b` behind it.
+    Concat {
+        /// First parts.
+        a: Operand,
+        /// Elements of a run of `a`.
+        a_run: u32,
+        /// Second parts, as many runs.
+        b: Operand,
+        /// Elements of a run of `b`.
+        b_run: u32,
+        /// Result.
+        y: Operand,
+    },
     /// y = f(gate) · up; `y` may be `gate` or `up`.
     Gated {
         /// Through the function.

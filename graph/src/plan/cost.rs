@@ -88,7 +88,16 @@ fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost 
                 }
             }
             Call::Combine { choices, w, .. } => cost += of_experts(&program.weights[w.0 as usize], *choices, all),
-            Call::Gather { .. }
+            Call::ContractEach { x, w, .. } => {
+                let (spec, rows) =
+                    (&program.weights[w.0 as usize], if x.rows == RowSet::All { all } else { sampled.into() });
+                if rows > 0 {
+                    cost.flops += 2 * rows * spec.rows() * u64::from(spec.k);
+                    cost.bytes += weight_bytes(spec);
+                }
+            }
+            Call::Concat { .. }
+            | Call::Gather { .. }
             | Call::Route { .. }
             | Call::ExpertBias { .. }
             | Call::Positions { .. }

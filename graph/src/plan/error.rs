@@ -6,10 +6,7 @@ use thiserror::Error;
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum PlanError {
     /// An axis that a degree does not divide.
-    #[error(
-        "{setting} {asked} does not divide axis {axis} of length {length}; legal degrees: {}",
-        list(legal)
-    )]
+    #[error("{setting} {asked} does not divide axis {axis} of length {length}; legal degrees: {}", list(legal))]
     Degree {
         /// Name of the degree's setting.
         setting: &'static str,
@@ -23,7 +20,10 @@ pub enum PlanError {
         legal: Vec<u32>,
     },
     /// Experts over other ranks than there are.
-    #[error("expert-parallel-size {asked} of tensor {tensor}; legal degrees: {}: experts are cut over all tensor ranks of a stage, or over none (data-parallel ranks do not exist yet)", list(legal))]
+    #[error(
+        "expert-parallel-size {asked} of tensor {tensor}; legal degrees: {}: experts are cut over all tensor ranks of a stage, or over none (data-parallel ranks do not exist yet)",
+        list(legal)
+    )]
     ExpertDegree {
         /// The degree asked for.
         asked: u32,

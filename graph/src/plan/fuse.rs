@@ -161,6 +161,9 @@ impl Fuser<'_> {
             | Op::ShortConv { .. }
             | Op::Scan { .. }
             | Op::Route { .. }
+            | Op::ContractEach { .. }
+            | Op::Concat { .. }
+            | Op::Prefix { .. }
             | Op::ExpertBias { .. }
             | Op::Combine { .. }
             | Op::Unary(..)

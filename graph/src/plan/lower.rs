@@ -351,6 +351,14 @@ impl<'a> Programmer<'a> {
                 let ([q, k, v, dt], beta) = ([q, k, v, dt].map(|x| self.at(x)), beta.map(|x| self.at(x)));
                 Call::Scan { q, k, v, dt, beta, a_log, skip, y, state, heads, group, key_dim, value_dim, how }
             }
+            Op::ContractEach { x, w } => Call::ContractEach { x: self.at(x), w: self.weights.experts(w), y },
+            Op::Concat { a, b, .. } => {
+                let (a_run, b_run) = (self.last(a), self.last(b));
+                Call::Concat { a: self.at(a), a_run, b: self.at(b), b_run, y }
+            }
+            Op::Prefix { x, .. } => {
+                Call::Slice { x: self.at(x), block: self.last(x), from: 0, run: self.last(result), y }
+            }
             Op::Route { x, bias, choices, ref routing } => {
                 let bias = bias.map(|bias| self.weights.vector(bias));
                 let choices = self.whole.model.length(choices).unwrap_or(1);

@@ -218,6 +218,25 @@ impl Sharded {
                 let held = cut.map_or(Layout::Whole, Layout::Split);
                 (op.operands().iter().map(ask).collect(), Dist::Held(held))
             }
+            Op::ContractEach { x, w } => match self.cut_axis(w) {
+                Some(a) if self.axes(x).last() == Some(&a) => (vec![Layout::Split(a)], Dist::Partial),
+                Some(a) => (
+                    vec![if self.axes(x).contains(&a) { Layout::Split(a) } else { Layout::Whole }],
+                    Dist::Held(Layout::Split(a)),
+                ),
+                None => keep(Layout::Whole, 1),
+            },
+            Op::Concat { a, b, .. } => {
+                let last = |v: ValueId| self.axes(v).last().copied().map_or(Layout::Whole, Layout::Split);
+                let held = self.readable(a);
+                let same = held == self.readable(b) && held != last(a);
+                keep(if same { held } else { Layout::Whole }, 2)
+            }
+            Op::Prefix { x, .. } => {
+                let last = self.axes(x).last().copied().map_or(Layout::Whole, Layout::Split);
+                let held = self.readable(x);
+                keep(if held == last { Layout::Whole } else { held }, 1)
+            }
             Op::Route { .. } => (vec![Layout::Whole], Dist::Held(self.dealt.map_or(Layout::Whole, Layout::Split))),
             Op::Experts { x, w, .. } => match self.cut_axis(w) {
                 Some(a) if self.dealt == Some(a) => {

@@ -61,7 +61,14 @@ impl<'a> Weights<'a> {
                 let x = &nodes[x.index()].axes;
                 Some(self.whole.model.param(param).axes.iter().filter(|a| x.contains(a)).count())
             }
+            Op::ContractEach { x, w } if w == param => {
+                let (x, w) = (&nodes[x.index()].axes, &self.whole.model.param(param).axes);
+                Some(x.iter().rev().take_while(|a| **a != w[0]).count())
+            }
             Op::Contract { .. }
+            | Op::ContractEach { .. }
+            | Op::Concat { .. }
+            | Op::Prefix { .. }
             | Op::Experts { .. }
             | Op::Combine { .. }
             | Op::ExpertBias { .. }

@@ -40,8 +40,10 @@ fn weights(call: &Call) -> Vec<(WeightId, &'static [WeightUse], u32, u32)> {
             parts.iter().map(|(w, y)| (*w, &[Experts(0)][..], y.width / (*choices).max(1), 0)).collect()
         }
         Call::ExpertBias { w, .. } => vec![(*w, &[Vector], 0, 1)],
+        Call::ContractEach { w, .. } => vec![(*w, &[Experts(0)], 0, 0)],
         Call::Combine { x, choices, w, y, .. } => vec![(*w, &[Experts(0)], y.width, x.width / (*choices).max(1))],
         Call::Rope { .. }
+        | Call::Concat { .. }
         | Call::Gated { .. }
         | Call::Unary { .. }
         | Call::Binary { .. }
@@ -216,6 +218,8 @@ impl At<'_> {
                 x.width == 0
             }
             Call::Route { y, .. } => y.width == 0,
+            Call::ContractEach { x, .. } => x.width == 0,
+            Call::Concat { a_run, b_run, .. } => *a_run == 0 || *b_run == 0,
             Call::Experts { x, gates, choices, .. }
             | Call::ExpertBias { x, gates, choices, .. }
             | Call::Combine { x, gates, choices, .. } => x.width == 0 || gates.width == 0 || *choices == 0,
@@ -280,6 +284,19 @@ impl At<'_> {
                 same("width of the time steps", values, dt.width);
                 let rates = if *how == Recurrence::Delta { values } else { 0 };
                 same("width of the rates", rates, beta.map_or(0, |beta| beta.width));
+            }
+            Call::ContractEach { x, w, y } => {
+                let spec = self.weights.get(w.0 as usize).map(|weight| weight.spec());
+                let (n, k) = spec.map_or((0, 0), |s| (s.n, s.k));
+                let each = spec.map_or(1, |s| (s.rows() / u64::from(s.n.max(1))) as u32);
+                same("width of the activations", each.saturating_mul(k), x.width);
+                same("width of the result", each.saturating_mul(n), y.width);
+            }
+            Call::Concat { a, a_run, b, b_run, y } => {
+                let runs = a.width / (*a_run).max(1);
+                same("width of the first part", runs.saturating_mul(*a_run), a.width);
+                same("width of the second part", runs.saturating_mul(*b_run), b.width);
+                same("width of the result", a.width.saturating_add(b.width), y.width);
             }
             Call::Route { x, choices, routing, first, y, .. } => {
                 same("experts held beyond all of them", 0, first.saturating_add(y.width).saturating_sub(x.width));

@@ -18,6 +18,7 @@ use crate::ops::experts::Shape;
 use crate::ops::norm::{Scale, Sum};
 use crate::ops::rope::Angles;
 use crate::ops::route::Router;
+use crate::ops::runs::Runs;
 use crate::ops::{self, Workers};
 use crate::slab::Slab;
 use crate::states::States;
@@ -155,7 +156,14 @@ impl Executor {
                     (choices_max, experts_max) =
                         (choices_max.max(*choices as usize), experts_max.max(gates.width as usize));
                 }
-                Call::ShortConv { .. }
+                Call::ContractEach { x, w, .. } => {
+                    let k = weights[w.0 as usize].spec().k;
+                    let each = (x.width / k.max(1)) as usize;
+                    k_max = k_max.max(k as usize);
+                    (choices_max, experts_max) = (choices_max.max(each), experts_max.max(each));
+                }
+                Call::Concat { .. }
+                | Call::ShortConv { .. }
                 | Call::Rope { .. }
                 | Call::Route { .. }
                 | Call::ExpertBias { .. }
@@ -354,6 +362,18 @@ impl Run<'_> {
                 let states = &mut self.states[*state as usize];
                 // SAFETY: as above; admit::states held the step's states against their slots.
                 unsafe { ops::scan::run(workers, step, (heads, *how), operands, states, self.scan_room) }
+            }
+            Call::ContractEach { x, w, y } => {
+                let (w, y) = (weight(w), bases.slab(y));
+                let (each, rooms) = (x.width / w.spec().k, (&mut *self.experts_room, &mut *self.contract_room));
+                let operand = (bases.read(x), bases.rows(x));
+                // SAFETY: as above.
+                unsafe { ops::experts::contract_each(workers, operand, each as usize, Part { weight: w, y }, rooms) }
+            }
+            Call::Concat { a, a_run, b, b_run, y } => {
+                let parts = [(a, a_run), (b, b_run)].map(|(x, run)| Runs { x: bases.read(x), run: *run as usize });
+                // SAFETY: as above.
+                unsafe { ops::runs::concat(workers, parts, bases.slab(y)) }
             }
             Call::Route { x, bias, choices, routing, first, y } => {
                 let router = Router {

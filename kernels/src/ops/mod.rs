@@ -13,6 +13,7 @@ pub(crate) mod pointwise;
 pub mod reduce;
 pub(crate) mod rope;
 pub(crate) mod route;
+pub(crate) mod runs;
 pub(crate) mod sampled_rows;
 #[cfg(test)]
 pub(crate) mod samples;

@@ -2,7 +2,9 @@
 
 mod attention;
 mod decoder;
+mod latent;
 mod mlp;
 
 pub(crate) use attention::{HeadNorms, Projections};
 pub(crate) use decoder::{Decoder, Layer, Names};
+pub(crate) use latent::LatentAttention;

@@ -77,6 +77,16 @@ impl Room {
         self.first[0] = 0;
     }
 
+    /// Lets every row choose every expert, in order.
+    fn index_all(&mut self, rows: usize, experts: usize) {
+        self.first.clear();
+        self.first.extend((0..=experts).map(|expert| (expert * rows) as u32));
+        self.active.clear();
+        self.active.extend(0..if rows > 0 { experts as u32 } else { 0 });
+        let places = self.at.iter_mut().enumerate().take(rows * experts);
+        places.for_each(|(place, at)| *at = (place % rows * experts + place / rows) as u32);
+    }
+
     /// The choices of an expert.
     fn of(&self, expert: u32) -> Range<usize> {
         self.first[expert as usize] as usize..self.first[expert as usize + 1] as usize
@@ -178,12 +188,47 @@ pub(crate) unsafe fn contract(
     if rows == 0 {
         return;
     }
-    let k = x.len() / rows / shape.parts;
     index.index(gates, shape);
     for part in (0..parts.count).map(parts.at) {
         // SAFETY: the results are this call's alone.
         unsafe { fill_missing(workers, gates, shape, part.y) };
     }
+    // SAFETY: the caller's promise.
+    unsafe { by_expert(workers, (x, x.len() / rows / shape.parts), shape, parts, (index, room)) };
+}
+
+/// For each of a row's runs, y = x · wᵀ by the entry of the weight that belongs to the run.
+///
+/// # Safety
+/// The part's result is this call's alone until it returns, and does not overlap `x`.
+pub(crate) unsafe fn contract_each(
+    workers: Workers<'_>,
+    (x, rows): (&[f32], usize),
+    each: usize,
+    part: Part<'_>,
+    (index, room): (&mut Room, &mut contract::Room),
+) {
+    if rows == 0 {
+        return;
+    }
+    index.index_all(rows, each);
+    let (shape, at) = (Shape { experts: each, choices: each, parts: each }, |_: usize| part);
+    let parts = Parts { count: 1, at: &at };
+    // SAFETY: the caller's promise.
+    unsafe { by_expert(workers, (x, x.len() / rows / each), shape, parts, (index, room)) };
+}
+
+/// For each part and each choice that is indexed, y = x · wᵀ by the weight of the choice's expert.
+///
+/// # Safety
+/// As [`contract`].
+unsafe fn by_expert(
+    workers: Workers<'_>,
+    (x, k): (&[f32], usize),
+    shape: Shape,
+    parts: Parts<'_>,
+    (index, room): (&Room, &mut contract::Room),
+) {
     let panels: usize = (0..parts.count).map(|i| (parts.at)(i).weight.panels()).sum();
     let mut from = 0;
     while from < index.active.len() {

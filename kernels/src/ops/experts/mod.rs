@@ -3,6 +3,7 @@
 //! Shapes: gates `[rows, experts]`, zero where an expert is not chosen; a row's choices are the experts of its other gates, by number.
 //! - [`contract`]: x `[rows, k]` or `[rows, choices, k]`, of each part w `[experts, n, k]` in panels, y `[rows, choices, n]`.
 //! - [`combine`]: x `[rows, choices, k]`, w `[experts, n, k]` in panels, y `[rows, n]`.
+//! - [`contract_each`]: x `[rows, experts, k]`, y `[rows, experts, n]`: every row has all of them.
 //! - [`bias`]: x `[rows, choices, n]`, w `[experts, n]`, y as x.
 //!
 //! Maths: the sum of an output is that of [`super::contract`]: one accumulator, terms in the order of k. `combine` adds gate · sum to
@@ -18,7 +19,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use grouped::{Room, Shape, combine, contract};
+pub(crate) use grouped::{Room, Shape, combine, contract, contract_each};
 
 use super::Workers;
 use crate::isa::{Kernel, Simd};

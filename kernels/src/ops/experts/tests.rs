@@ -168,3 +168,23 @@ fn each_choice_gets_the_bias_of_its_expert() {
     // SAFETY: nobody writes x any more.
     assert_eq!(unsafe { x.read(0, 8) }, wanted);
 }
+
+#[test]
+fn each_run_of_a_row_has_a_weight_of_its_own() {
+    for isa in sets() {
+        for (each, n, k, rows) in [(1, 3, 5, 4), (4, 17, 24, 1), (6, 40, 33, 31)] {
+            let (weight, x) = (weight(each, n, k, DType::Bf16), numbers(7, rows * each * k));
+            let shape = Shape { experts: each, choices: each, parts: each };
+            let case = Case { shape, n, k, isa, threads: 2, room: rows };
+            // As if every row had chosen every expert.
+            let gates = vec![1.0; rows * each];
+            let wanted = case.contract(std::slice::from_ref(&weight), &x, &gates).remove(0);
+            let mut y = vec![f32::NAN; rows * each * n];
+            let (team, (mut index, mut room)) = (team(2), case.rooms(rows));
+            let (workers, part) = (Workers { team: &team, isa }, Part { weight: &weight, y: Slab::new(&mut y) });
+            // SAFETY: the result is this test's own.
+            unsafe { contract_each(workers, (&x, rows), each, part, (&mut index, &mut room)) };
+            assert_eq!(bits(&y), bits(&wanted), "{each} runs of {n} x {k}, {rows} rows");
+        }
+    }
+}

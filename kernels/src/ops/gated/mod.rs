@@ -10,7 +10,7 @@ mod tests;
 
 use super::Workers;
 use super::pointwise::{self, Function};
-use super::unary::{Gelu, GeluTanh, Relu, Scale, Silu, Softcap};
+use super::unary::{ClampedPlusOne, ClampedSwish, Gelu, GeluTanh, Relu, Scale, Silu, Softcap};
 use crate::isa::Simd;
 use crate::slab::Slab;
 use graph::Unary;
@@ -39,6 +39,10 @@ pub(crate) unsafe fn run(workers: Workers<'_>, f: Unary, gate: Slab<'_>, up: Sla
             Unary::Relu => pointwise::apply(workers, Gated(Relu), gate, up, y),
             Unary::Scale(by) => pointwise::apply(workers, Gated(Scale(by)), gate, up, y),
             Unary::Softcap(cap) => pointwise::apply(workers, Gated(Softcap(cap)), gate, up, y),
+            Unary::ClampedSwish { alpha, limit } => {
+                pointwise::apply(workers, Gated(ClampedSwish(alpha, limit)), gate, up, y);
+            }
+            Unary::ClampedPlusOne(limit) => pointwise::apply(workers, Gated(ClampedPlusOne(limit)), gate, up, y),
         }
     }
 }

@@ -3,7 +3,16 @@ use crate::ops::samples::{assert_close, bits, numbers, sets, team};
 
 #[test]
 fn gating_is_that_of_the_reference_in_place_and_apart() {
-    for f in [Unary::Silu, Unary::Gelu, Unary::GeluTanh, Unary::Relu, Unary::Scale(0.5), Unary::Softcap(3.0)] {
+    for f in [
+        Unary::Silu,
+        Unary::Gelu,
+        Unary::GeluTanh,
+        Unary::Relu,
+        Unary::Scale(0.5),
+        Unary::Softcap(3.0),
+        Unary::ClampedSwish { alpha: 1.7, limit: 0.5 },
+        Unary::ClampedPlusOne(0.5),
+    ] {
         for isa in sets() {
             for count in [0, 3, 8, 20_001] {
                 let (mut gate, mut up, mut y) = (numbers(1, count), numbers(2, count), vec![0.0; count]);

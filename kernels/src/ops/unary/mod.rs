@@ -2,7 +2,8 @@
 //!
 //! Shapes: x, y `[rows, width]`; y may be x.
 //! Maths: silu x·σ(x); gelu x·Φ(x) = x/2·(1 + erf(x/√2)); gelu_tanh x/2·(1 + tanh(√(2/π)(x + 0.044715x³))), computed as
-//! x·σ(2√(2/π)(x + 0.044715x³)), which is the same function; relu max(x, 0); scale c·x; softcap c·tanh(x/c).
+//! x·σ(2√(2/π)(x + 0.044715x³)), which is the same function; relu max(x, 0); scale c·x; softcap c·tanh(x/c); clamped_swish
+//! x'·σ(alpha·x') with x' = min(x, limit); clamped_plus_one x within ± limit, plus 1.
 //! Bytes: 4 read, 4 written an element. Error: within 4e-7·(1 + |x|) of the exact function.
 //! Source: Hendrycks & Gimpel 2016, arXiv:1606.08415; Elfwing et al. 2017, arXiv:1702.03118.
 
@@ -35,6 +36,12 @@ pub(crate) struct Scale(pub(crate) f32);
 /// c · tanh(x / c).
 #[derive(Clone, Copy)]
 pub(crate) struct Softcap(pub(crate) f32);
+/// x' · σ(alpha · x'), x' at most a limit: alpha and limit.
+#[derive(Clone, Copy)]
+pub(crate) struct ClampedSwish(pub(crate) f32, pub(crate) f32);
+/// x within ± a limit, plus 1.
+#[derive(Clone, Copy)]
+pub(crate) struct ClampedPlusOne(pub(crate) f32);
 
 impl Function for Silu {
     #[inline(always)]
@@ -82,6 +89,27 @@ impl Function for Softcap {
     }
 }
 
+/// The smaller of each lane and a limit.
+#[inline(always)]
+fn at_most<S: Simd>(s: S, x: S::V, limit: f32) -> S::V {
+    s.sub(s.zero(), s.max(s.sub(s.zero(), x), s.splat(-limit)))
+}
+
+impl Function for ClampedSwish {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V, _: S::V) -> S::V {
+        let x = at_most(s, x, self.1);
+        math::times_logistic(s, x, s.mul(x, s.splat(self.0)))
+    }
+}
+
+impl Function for ClampedPlusOne {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V, _: S::V) -> S::V {
+        s.add(s.max(at_most(s, x, self.0), s.splat(-self.0)), s.splat(1.0))
+    }
+}
+
 /// y = f(x).
 ///
 /// # Safety
@@ -96,6 +124,8 @@ pub(crate) unsafe fn run(workers: Workers<'_>, f: Unary, x: Slab<'_>, y: Slab<'_
             Unary::Relu => pointwise::apply(workers, Relu, x, x, y),
             Unary::Scale(by) => pointwise::apply(workers, Scale(by), x, x, y),
             Unary::Softcap(cap) => pointwise::apply(workers, Softcap(cap), x, x, y),
+            Unary::ClampedSwish { alpha, limit } => pointwise::apply(workers, ClampedSwish(alpha, limit), x, x, y),
+            Unary::ClampedPlusOne(limit) => pointwise::apply(workers, ClampedPlusOne(limit), x, x, y),
         }
     }
 }

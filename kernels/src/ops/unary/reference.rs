@@ -30,6 +30,11 @@ pub(crate) fn unary(f: Unary, x: f32) -> f32 {
         Unary::Relu => x.max(0.0),
         Unary::Scale(by) => x * f64::from(by),
         Unary::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
+        Unary::ClampedSwish { alpha, limit } => {
+            let x = x.min(f64::from(limit));
+            x / (1.0 + (-f64::from(alpha) * x).exp())
+        }
+        Unary::ClampedPlusOne(limit) => x.clamp(-f64::from(limit), limit.into()) + 1.0,
     };
     y as f32
 }

@@ -2,7 +2,9 @@ use super::reference::unary;
 use super::*;
 use crate::ops::samples::{assert_close, bits, numbers, sets, team};
 
-const ALL: [Unary; 7] = [
+const ALL: [Unary; 9] = [
+    Unary::ClampedSwish { alpha: 1.7, limit: 2.0 },
+    Unary::ClampedPlusOne(3.5),
     Unary::Silu,
     Unary::Gelu,
     Unary::GeluTanh,

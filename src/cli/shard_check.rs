@@ -165,6 +165,7 @@ fn row(layout: Layout, verdict: &Verdict, holds: bool) -> Value {
     };
     json!({"layout": layout.to_string(), "tensor_parallel_size": layout.tensor, "pipeline_parallel_size": layout.pipeline,
         "expert_parallel_size": layout.expert,
+        "held_to": if layout.keeps_bits() { "bits".into() } else { format!("{TOLERANCE:e}") },
         "legal": legal, "same_bits": matches!(verdict, Verdict::SameBits), "largest_error": largest, "passed": holds,
         "verdict": verdict.to_string()})
 }

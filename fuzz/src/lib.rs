@@ -5,6 +5,8 @@ mod targets;
 
 use cpu_time::ThreadTime;
 use peak_alloc::PeakAlloc;
+use std::panic::{catch_unwind, set_hook};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 #[global_allocator]
@@ -17,11 +19,22 @@ const BYTES_FREE: usize = 16 << 20;
 /// Bytes for each byte of the input.
 const BYTES_EACH: usize = 8;
 
-/// Feeds `input` to the reader of this name.
+/// Where and why the last panic was, whether or not somebody caught it.
+static PANIC: Mutex<String> = Mutex::new(String::new());
+static HOOK: Once = Once::new();
+
+/// Feeds `input` to the reader of this name, and ends the process where a panic comes out of it or it takes more time or memory than it may.
 ///
-/// # Panics
-/// Where it takes more time or memory than it may.
+/// A library's panic that the reader catches and refuses is no finding; the fuzzer's own hook would end the process there.
 pub fn held(target: &str, input: &[u8]) {
+    HOOK.call_once(|| set_hook(Box::new(|panic| *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string())));
+    if catch_unwind(|| measured(target, input)).is_err() {
+        eprintln!("{}", PANIC.lock().unwrap_or_else(PoisonError::into_inner));
+        std::process::abort();
+    }
+}
+
+fn measured(target: &str, input: &[u8]) {
     let read = targets::TARGETS.iter().find(|(name, _)| *name == target).expect("a target of this name").1;
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();

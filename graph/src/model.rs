@@ -185,9 +185,16 @@ impl Model {
         self.nodes().iter().map(number).max().unwrap_or(0)
     }
 
-    /// Entries of a row of logits.
-    pub fn vocabulary(&self) -> u32 {
+    /// Entries of a row of logits: the tokens of a language model, the labels of a classifier.
+    pub fn logits(&self) -> u32 {
         self.nodes()[self.output().index()].axes.last().and_then(|&a| self.length(a)).unwrap_or(0)
+    }
+
+    /// Tokens that it reads: rows of the table that their ids choose from.
+    pub fn vocabulary(&self) -> u32 {
+        let table = |node: &Node| if let Op::Gather { table, .. } = node.op { Some(table) } else { None };
+        let table = self.nodes().iter().find_map(table);
+        table.and_then(|table| self.length(*self.param(table).axes.first()?)).unwrap_or(0)
     }
 
     /// A weight.

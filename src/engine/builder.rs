@@ -269,7 +269,7 @@ impl EngineBuilder {
         let _span = info_span!("engine build").entered();
         let (architecture, plan) = self.plan()?;
         let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
-        let vocabulary = architecture.model.vocabulary();
+        let (vocabulary, labels) = (architecture.model.vocabulary(), architecture.labels.map(Arc::new));
         let tokenizer = self.checkpoint.tokenizer()?;
         if let Some(tokenizer) = &tokenizer {
             tokenizer.check_rows(vocabulary)?;
@@ -285,17 +285,19 @@ impl EngineBuilder {
         let notes = notes.chain(plan.data().settings.notes.iter().cloned()).collect();
         let executors = self.executors(&plan, &teams)?;
         let trace = self.trace.clone().unwrap_or_default();
+        let drawn = tokenizer.as_ref().map_or(vocabulary, Tokenizer::vocabulary_len);
+        let captures = self.capture || labels.is_some();
         let fittings = Fittings {
             executors,
-            allowed: tokenizer.as_ref().map_or(vocabulary, Tokenizer::vocabulary_len),
-            capture: self.capture,
+            allowed: labels.as_ref().map_or(drawn, |labels| labels.names.len() as u32),
+            capture: captures,
             prefix_caching: self.prefix_caching,
             max_waiting: 2 * plan.data().settings.max_num_seqs,
             trace: &trace,
             trace_records: TRACE_RECORDS,
         };
         let Wiring { lanes, mut dispatcher } = wire(&plan, fittings);
-        let limits = RequestLimits { batcher: *dispatcher.batcher().spec(), vocabulary, captures: self.capture };
+        let limits = RequestLimits { batcher: *dispatcher.batcher().spec(), vocabulary, captures, labels };
         let (outbox, mut inboxes) = channel((0..BULLETINS).map(|_| Bulletin::default()).collect(), 1);
         let track = trace.track("text", "detokenizer");
         let edge = trace.edge("tokens", dispatcher.track(), track);

@@ -25,6 +25,7 @@ use actors::batcher::BatcherSpec;
 use actors::trace::{Recording, Trace};
 use builder::Running;
 use conductor::Order;
+use graph::Labels;
 use graph::plan::Plan;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +55,8 @@ struct RequestLimits {
     vocabulary: u32,
     /// Whether there is room for logits.
     captures: bool,
+    /// What its logits are scores of, where they are not the next token's.
+    labels: Option<Arc<Labels>>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -81,6 +84,11 @@ impl Engine {
     /// The model's tokenizer; `None` where the checkpoint has none.
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.0.tokenizer.as_ref()
+    }
+
+    /// The labels of a classifier or reward model, which can be asked by [`Engine::classify`] only; `None` of a model that continues texts.
+    pub fn labels(&self) -> Option<&Arc<Labels>> {
+        self.0.limits.labels.as_ref()
     }
 
     /// What a person should hear before it runs: sources that disagree, settings that were lowered, code that is not run.

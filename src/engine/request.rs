@@ -72,7 +72,8 @@ impl Generation {
     fn prompt_rows(&self) -> usize {
         match (self.capture, self.prompt_logprobs) {
             (Capture::None | Capture::Generated, None) => 0,
-            (Capture::All, _) | (Capture::None | Capture::Generated, Some(_)) => self.prompt.len(),
+            (Capture::Last, None) => 1,
+            (Capture::All, _) | (Capture::None | Capture::Generated | Capture::Last, Some(_)) => self.prompt.len(),
         }
     }
 }
@@ -179,6 +180,17 @@ pub enum RequestError {
     /// Logits, of an engine that has no room for them.
     #[error("capture: the engine was built without capture_logits")]
     NoCapture,
+    /// Tokens, of a model that has labels.
+    #[error("the model gives scores of {labels} labels and no tokens; use `millstream score`, or `Engine::classify`")]
+    Classifier {
+        /// How many.
+        labels: usize,
+    },
+    /// Labels, of a model that has tokens.
+    #[error(
+        "the model continues texts and has no labels; a classifier's config.json has architectures *ForSequenceClassification"
+    )]
+    NoLabels,
     /// More sequences than the engine takes at this moment.
     #[error("the engine takes no more sequences now; try again when one has ended")]
     Busy,
@@ -200,6 +212,7 @@ impl RequestError {
             | RequestError::Stop(_)
             | RequestError::NoCapture => "invalid_value",
             RequestError::NoTokenizer { .. } => "no_tokenizer",
+            RequestError::Classifier { .. } | RequestError::NoLabels => "wrong_model",
             RequestError::Tokenizer { .. } => "tokenizer",
             RequestError::Chat { code, .. } => code,
             RequestError::Busy => "busy",
@@ -322,6 +335,7 @@ impl Engine {
         if generation.capture != Capture::None && !self.captures() {
             return Err(RequestError::NoCapture);
         }
+        self.check_kind(&generation)?;
         self.check_ids(&generation)?;
         let prompt_rows = generation.prompt_rows();
         let end_tokens: Arc<[u32]> =
@@ -350,6 +364,19 @@ impl Engine {
         let outputs_max = prompt_rows + spec.max_tokens as usize + 2;
         let engine = self.clone();
         Ok(ValidRequest { engine, spec, stops, include_stop, min_tokens, end_tokens, outputs_max })
+    }
+
+    /// A classifier draws no tokens and says nothing of those it reads.
+    fn check_kind(&self, generation: &Generation) -> Result<(), RequestError> {
+        let asks = |generation: &Generation| {
+            generation.max_tokens == 0
+                && generation.prompt_logprobs.is_none()
+                && generation.capture != Capture::Generated
+        };
+        match self.labels() {
+            Some(labels) if !asks(generation) => Err(RequestError::Classifier { labels: labels.names.len() }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Every token named is one of the model's.

@@ -72,6 +72,10 @@ pub(super) const NAMES: [&[&str]; 5] = [&READ, &OF_MESSAGES, &ENVELOPE, &IGNORED
 /// All names that a line to be scored may have.
 pub(super) const SCORE_NAMES: [&[&str]; 2] = [&["custom_id", "prompt", "token_ids", "continuations"], &IGNORED];
 
+/// All names that a line to be classified may have.
+pub(super) const CLASSIFY_NAMES: [&[&str]; 3] =
+    [&["custom_id", "prompt", "token_ids", "messages", "parse_special"], &OF_MESSAGES, &IGNORED];
+
 /// Looks a name up among these.
 pub(super) fn look_up(name: &str, names: &[&[&'static str]]) -> Name {
     let mut nearest: Option<(usize, &'static str)> = None;

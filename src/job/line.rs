@@ -190,19 +190,31 @@ pub struct Refused {
 pub struct LineParser {
     vocabulary: u32,
     chat: bool,
+    labels: bool,
     unknown: BTreeSet<String>,
 }
 
 impl LineParser {
-    /// For a model of this many logits.
+    /// For a model of this many tokens.
     pub fn new(vocabulary: u32) -> Self {
-        Self { vocabulary, chat: false, unknown: BTreeSet::new() }
+        Self { vocabulary, chat: false, labels: false, unknown: BTreeSet::new() }
     }
 
     /// For one that has chat templates.
     pub fn chat(mut self) -> Self {
         self.chat = true;
         self
+    }
+
+    /// For one whose logits are scores of labels.
+    pub fn labels(mut self) -> Self {
+        self.labels = true;
+        self
+    }
+
+    /// Whether its logits are scores of labels.
+    pub(super) fn has_labels(&self) -> bool {
+        self.labels
     }
 
     /// The request of a line.
@@ -286,7 +298,7 @@ impl LineParser {
     }
 
     /// The one of `prompt`, `token_ids` and `messages` that is there.
-    fn prompt(&self, fields: &Fields<'_>) -> Result<Prompt, LineError> {
+    pub(super) fn prompt(&self, fields: &Fields<'_>) -> Result<Prompt, LineError> {
         let there = |name: &&'static str| fields.get(name).is_some();
         let mut given = ["prompt", "token_ids", "messages"].into_iter().filter(there);
         let first = given.next().ok_or(LineError::NoPrompt)?;

@@ -6,8 +6,8 @@ use super::result::{Choice, ErrorLine, Form, ResultLine, Usage};
 use super::sampling::{SamplingError, Telling, generations};
 use super::score_line::ScoreRequest;
 use super::task::Ask;
-use crate::engine::{Engine, Failure, RequestError, Stream, ValidRequest};
-use crate::score::{ScoreError, Scored, ScoredLine, scorings};
+use crate::engine::{Engine, Failure, Generation, RequestError, Stream, ValidRequest};
+use crate::score::{Classification, ClassifiedLine, ScoreError, Scored, ScoredLine, scorings};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// One sequence of a request.
@@ -21,6 +21,8 @@ struct Sample {
 enum Record {
     /// Choices, in this form.
     Choices(Form),
+    /// What a classifier says.
+    Labels,
     /// Scores; how many tokens of each context were cut off.
     Scores(Vec<usize>),
 }
@@ -73,7 +75,7 @@ impl Running {
     pub(super) fn begin((item, line): (u64, u64), custom_id: String, prepared: Prepared) -> Self {
         let Prepared { prompt_tokens, mut requests, record } = prepared;
         let held = match record {
-            Record::Choices(_) => vec![],
+            Record::Choices(_) | Record::Labels => vec![],
             Record::Scores(_) => requests.split_off(requests.len().min(1)),
         };
         let samples = requests.into_iter().map(Sample::begin).collect();
@@ -146,11 +148,12 @@ impl Maker<'_> {
         match ask {
             Ask::Generate(request) => self.generate(&request),
             Ask::Score(request, as_generated) => self.score(&request, as_generated),
+            Ask::Classify(_, prompt) => self.classify(&prompt),
         }
     }
 
     fn generate(&self, request: &Request) -> Result<Prepared, Denied> {
-        let prompt = self.prompt(request)?;
+        let prompt = self.prompt(&request.prompt)?;
         let generations = generations(self.engine, request, &prompt, self.seed)?;
         let valid = generations.into_iter().map(|generation| self.engine.validate(generation));
         let requests = valid.collect::<Result<_, _>>()?;
@@ -161,9 +164,16 @@ impl Maker<'_> {
         })
     }
 
+    fn classify(&self, prompt: &Prompt) -> Result<Prepared, Denied> {
+        let prompt = self.prompt(prompt)?;
+        let prompt_tokens = prompt.len() as u64;
+        let request = self.engine.validate(Generation::last_logits(prompt))?;
+        Ok(Prepared { prompt_tokens, requests: vec![request], record: Record::Labels })
+    }
+
     /// The ids of a request's prompt.
-    fn prompt(&self, request: &Request) -> Result<Vec<u32>, Denied> {
-        match &request.prompt {
+    fn prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, Denied> {
+        match prompt {
             Prompt::TokenIds(ids) => Ok(ids.clone()),
             Prompt::Text(text) => Ok(self.engine.encode(text)?),
             Prompt::PlainText(text) => Ok(self.engine.encode_plain(text)?),
@@ -208,6 +218,21 @@ impl Maker<'_> {
                 };
                 result.write(&mut record).expect("memory takes what is written");
                 tokens
+            }
+            Record::Labels => {
+                let logits = done.samples.iter().find_map(|sample| sample.telling.last_logits());
+                let labels = self.engine.labels().zip(logits).ok_or("the model told of no row")?;
+                let found = Classification::new(labels.0.clone(), labels.1.to_vec());
+                let line = ClassifiedLine {
+                    line: done.line,
+                    custom_id: &done.custom_id,
+                    model: self.engine.name(),
+                    created: self.created,
+                    found: &found,
+                    usage: Usage::new(done.prompt_tokens, 0),
+                };
+                line.write(&mut record).expect("memory takes what is written");
+                done.prompt_tokens
             }
             Record::Scores(cuts) => {
                 let scored = |(index, (sample, cut)): (usize, (&Sample, &usize))| {

@@ -110,6 +110,14 @@ pub enum Refusal {
         /// The input.
         input: PathBuf,
     },
+    /// A model that continues nothing.
+    #[error(
+        "the model gives scores of {labels} labels and no tokens; `millstream score` asks it about the lines' texts"
+    )]
+    Classifier {
+        /// How many.
+        labels: usize,
+    },
 }
 
 impl Refusal {
@@ -123,7 +131,7 @@ impl Refusal {
             | Refusal::Unfinished { .. } => ExitCode::CannotCreate,
             Refusal::Input { .. } => ExitCode::Data,
             Refusal::Parameters { .. } => ExitCode::Config,
-            Refusal::Pipe { .. } | Refusal::StrictPipe { .. } => ExitCode::Usage,
+            Refusal::Pipe { .. } | Refusal::StrictPipe { .. } | Refusal::Classifier { .. } => ExitCode::Usage,
         }
     }
 }

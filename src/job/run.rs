@@ -94,8 +94,16 @@ impl Job {
     /// # Errors
     /// A bad input, settings or a model that are not those the job was begun with, files of another job, another process on it.
     pub fn open(&self, builder: &EngineBuilder) -> Result<OpenJob, Error> {
-        let vocabulary = builder.architecture()?.model.vocabulary();
-        let mut parser = LineParser::new(vocabulary);
+        let architecture = builder.architecture()?;
+        let mut parser = LineParser::new(architecture.model.vocabulary());
+        match (&architecture.labels, self.task) {
+            (Some(labels), Task::Generate) => {
+                let labels = labels.names.len();
+                return Err(JobError::from(Refusal::Classifier { labels }).into());
+            }
+            (Some(_), Task::Score { .. }) => parser = parser.labels(),
+            (None, Task::Generate | Task::Score { .. }) => {}
+        }
         if builder.checkpoint().has_chat_templates()? {
             parser = parser.chat();
         }

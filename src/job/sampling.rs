@@ -150,6 +150,7 @@ pub struct Telling {
     text: String,
     told: Vec<TokenLogprob>,
     prompt: Vec<TokenLogprob>,
+    last_logits: Option<Vec<f32>>,
     finish_reason: Option<FinishReason>,
     stop_reason: Option<StopReason>,
 }
@@ -170,13 +171,21 @@ impl Telling {
         &self.prompt
     }
 
+    /// The logits of the last row of the prompt that came with them.
+    pub(super) fn last_logits(&self) -> Option<&[f32]> {
+        self.last_logits.as_deref()
+    }
+
     /// Takes in what a stream told.
     ///
     /// # Errors
     /// Why there will be no continuation.
     pub fn take(&mut self, output: Output) -> Result<(), Failure> {
         match output {
-            Output::Prompt(row) => self.prompt.extend(row.logprob),
+            Output::Prompt(row) => {
+                self.prompt.extend(row.logprob);
+                self.last_logits = row.logits.or(self.last_logits.take());
+            }
             Output::Token(token) => {
                 self.token_ids.push(token.token);
                 self.text.push_str(&token.text);

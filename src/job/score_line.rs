@@ -1,7 +1,9 @@
-//! A line of a scoring job: `{"custom_id", "prompt" | "token_ids", "continuations"}`.
+//! A line of a scoring job: `{"custom_id", "prompt" | "token_ids", "continuations"}`; of a classifier's `{"custom_id", "prompt" |
+//! "token_ids" | "messages"}`.
 
-use super::fields::{Fields, SCORE_NAMES};
+use super::fields::{CLASSIFY_NAMES, Fields, SCORE_NAMES};
 use super::line::{LineError, LineParser, Refused};
+use super::request::Prompt;
 use crate::error::Shown;
 use serde_json::{Map, Value};
 
@@ -36,6 +38,30 @@ impl LineParser {
     pub fn parse_score(&mut self, line: &[u8]) -> Result<ScoreRequest, Refused> {
         let (map, custom_id) = self.object(line)?;
         self.score(&map, &custom_id).map_err(|error| Refused { custom_id: Some(custom_id), error })
+    }
+
+    /// The name and the text of a line to be classified.
+    ///
+    /// # Errors
+    /// As [`LineParser::parse_score`].
+    pub fn parse_classify(&mut self, line: &[u8]) -> Result<(String, Prompt), Refused> {
+        let (map, custom_id) = self.object(line)?;
+        match self.text(&map) {
+            Ok(prompt) => Ok((custom_id, prompt)),
+            Err(error) => Err(Refused { custom_id: Some(custom_id), error }),
+        }
+    }
+
+    fn text(&mut self, map: &Map<String, Value>) -> Result<Prompt, LineError> {
+        self.known_names(map, &CLASSIFY_NAMES)?;
+        let fields = Fields(map);
+        let mut prompt = self.prompt(&fields)?;
+        if let Prompt::Chat(conversation) = &mut prompt {
+            // The conversation is whole: nobody is about to answer.
+            let asked = fields.flag("add_generation_prompt")?;
+            conversation.add_generation_prompt = asked.unwrap_or(false);
+        }
+        Ok(prompt)
     }
 
     fn score(&mut self, map: &Map<String, Value>, custom_id: &str) -> Result<ScoreRequest, LineError> {

@@ -2,7 +2,7 @@
 
 use super::line::{LineError, LineParser, Refused};
 use super::reader::{LINE_BYTES_MAX, RawLine};
-use super::request::Request;
+use super::request::{Prompt, Request};
 use super::score_line::ScoreRequest;
 
 /// What a job does with its lines.
@@ -11,7 +11,7 @@ pub enum Task {
     /// Continues prompts.
     #[default]
     Generate,
-    /// Says how likely continuations are.
+    /// Says how likely continuations are; with a model that has labels, what it says of each line's text.
     Score {
         /// Whether they are taken as generated; see [`crate::score::Scoring`].
         as_generated: bool,
@@ -25,6 +25,8 @@ pub(super) enum Ask {
     Generate(Box<Request>),
     /// Continuations to be scored, as generated or not.
     Score(ScoreRequest, bool),
+    /// A text to be classified, under this name.
+    Classify(String, Prompt),
 }
 
 impl Ask {
@@ -33,6 +35,7 @@ impl Ask {
         match self {
             Ask::Generate(request) => &request.custom_id,
             Ask::Score(request, _) => &request.custom_id,
+            Ask::Classify(custom_id, _) => custom_id,
         }
     }
 }
@@ -46,6 +49,9 @@ pub(super) fn ask(task: Task, parser: &mut LineParser, line: &RawLine<'_>) -> Re
     };
     match task {
         Task::Generate => parser.parse(text).map(|request| Ask::Generate(Box::new(request))),
+        Task::Score { .. } if parser.has_labels() => {
+            parser.parse_classify(text).map(|(custom_id, prompt)| Ask::Classify(custom_id, prompt))
+        }
         Task::Score { as_generated } => parser.parse_score(text).map(|request| Ask::Score(request, as_generated)),
     }
 }

@@ -1,11 +1,16 @@
 //! Scoring: how likely given tokens are behind a context, as evaluation harnesses ask for it.
 //!
+//! A checkpoint with a head of labels says one score a label of a whole text instead.
+//!
 //! A token's score is the log-probability that generation would have told of it: the same row, the same bits.
 
+mod classify;
 mod lines;
 mod text;
 mod windows;
 
+pub use classify::Classification;
+pub(crate) use classify::{ClassifiedLine, row};
 pub use lines::{ScoreError, Scored, ScoredLine, scorings};
 pub use text::{Perplexity, TextError, perplexity};
 pub use windows::{Window, rolling_windows};

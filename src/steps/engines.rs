@@ -5,7 +5,7 @@ use super::closures::guarded;
 use super::flow::{Flow, PARTS_MAX, Record};
 use super::item::{Denied, Message, Outcome};
 use crate::engine::{Completion, Engine, Failure, Generation};
-use crate::score::{Score, Scoring};
+use crate::score::{Classification, Score, Scoring, row};
 use async_channel::{Receiver, Sender};
 use futures_util::future::{Either, select};
 use futures_util::stream::StreamExt;
@@ -95,7 +95,7 @@ impl<T: Record + Sync> Flow<T> {
         ask: impl Fn(&T) -> Generation + Send + Sync + 'static,
         then: impl Fn(T, Completion) -> U + Send + Sync + 'static,
     ) -> Flow<U> {
-        self.outline().engines.push((name.into(), engine.clone()));
+        self.asks(name, engine, false);
         self.asking(("generate", name), engine, ask, then)
     }
 
@@ -107,9 +107,39 @@ impl<T: Record + Sync> Flow<T> {
         ask: impl Fn(&T) -> Scoring + Send + Sync + 'static,
         then: impl Fn(T, Score) -> U + Send + Sync + 'static,
     ) -> Flow<U> {
-        self.outline().engines.push((name.into(), engine.clone()));
+        self.asks(name, engine, false);
         let then = move |value, completion| then(value, Score::of(completion));
         self.asking(("score", name), engine, move |value: &T| ask(value).generation(), then)
+    }
+
+    /// Asks a classifier or reward model about the tokens that `ask` gives, and makes a `U` of each item and what it says. A
+    /// model without labels is a fault of the job.
+    pub fn classify<U: Record>(
+        mut self,
+        name: &str,
+        engine: &Engine,
+        ask: impl Fn(&T) -> Vec<u32> + Send + Sync + 'static,
+        then: impl Fn(T, Classification) -> U + Send + Sync + 'static,
+    ) -> Flow<U> {
+        self.asks(name, engine, true);
+        let labels = engine.labels().cloned().unwrap_or_default();
+        let then = move |value, completion| then(value, row(labels.clone(), completion));
+        self.asking(("classify", name), engine, move |value: &T| Generation::last_logits(ask(value)), then)
+    }
+
+    /// Notes the engine of a step, which is to have labels or not.
+    fn asks(&mut self, name: &str, engine: &Engine, labels: bool) {
+        let outline = self.outline();
+        outline.engines.push((name.into(), engine.clone()));
+        match (engine.labels(), labels) {
+            (Some(_), false) => {
+                outline.faults.push(format!("step {name:?}: the model has labels and no tokens; use classify"))
+            }
+            (None, true) => {
+                outline.faults.push(format!("step {name:?}: the model has no labels; use generate or score"))
+            }
+            (Some(_), true) | (None, false) => {}
+        }
     }
 
     fn asking<U: Record>(

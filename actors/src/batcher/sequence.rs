@@ -144,6 +144,7 @@ impl Running {
             capture: match sequence.spec.capture {
                 Capture::None => false,
                 Capture::Generated => generates,
+                Capture::Last => position + 1 == sequence.prompt_len,
                 Capture::All => true,
             },
         })

@@ -65,6 +65,8 @@ pub enum Capture {
     None,
     /// Of every row that a token is drawn from.
     Generated,
+    /// Of the prompt's last row: what a classifier says of a text.
+    Last,
     /// Of every row: the prompt's as well.
     All,
 }
@@ -76,7 +78,8 @@ pub struct SequenceSpec {
     pub id: u64,
     /// The tokens to continue, at least one.
     pub prompt: Vec<u32>,
-    /// Tokens to generate at most. 0 only looks at the prompt and needs [`Capture::All`] or `prompt_logprobs`.
+    /// Tokens to generate at most. 0 only looks at the prompt and needs [`Capture::All`], [`Capture::Last`] or
+    /// `prompt_logprobs`.
     pub max_tokens: u32,
     /// Tokens that end it, the model's end tokens among them unless they are to be ignored; at most [`STOP_TOKENS_MAX`].
     pub stop_token_ids: Vec<u32>,
@@ -143,7 +146,10 @@ impl SequenceSpec {
 
     /// Whether it is there for the log-probabilities of its own tokens.
     fn only_tells(&self) -> bool {
-        self.max_tokens == 0 && self.capture != Capture::All
+        match self.capture {
+            Capture::None | Capture::Generated => self.max_tokens == 0,
+            Capture::Last | Capture::All => false,
+        }
     }
 
     /// Rows that a sequence with a prompt of this many tokens needs in all: neither the last token that is drawn nor the last one that is

@@ -53,11 +53,11 @@ fn any_sequence(id: u64, rows_max: u64, dice: &mut Dice) -> SequenceSpec {
     let own = dice.between(1, 1 + rows_max / 5);
     let mut prompt: Vec<u32> = (0..shared).map(|at| (family * 7 + at * at % 11) as u32).collect();
     prompt.extend((0..own).map(|_| dice.roll(VOCAB) as u32));
-    let capture = dice.pick(&[Capture::None, Capture::None, Capture::Generated, Capture::All]);
+    let capture = dice.pick(&[Capture::None, Capture::None, Capture::Generated, Capture::Last, Capture::All]);
     let told = |dice: &mut Dice| (dice.roll(4) == 0).then(|| dice.roll(4) as u32);
     let (logprobs, prompt_logprobs) = (told(dice), told(dice));
     let rules = (dice.roll(3) == 0).then(Arc::default);
-    let least = u64::from(capture != Capture::All && prompt_logprobs.is_none());
+    let least = u64::from(matches!(capture, Capture::None | Capture::Generated) && prompt_logprobs.is_none());
     let max_tokens = dice.between(least, rows_max + 1 - prompt.len() as u64) as u32;
     let stop_token_ids = (0..dice.roll(3)).map(|_| dice.roll(VOCAB) as u32).collect();
     let known = prompt.len() as u64;

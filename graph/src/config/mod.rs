@@ -7,8 +7,11 @@ use crate::op::Unary;
 use serde_json::{Map, Value};
 use std::cell::RefCell;
 
+mod labels;
 mod layers;
 mod rope;
+
+pub use labels::{Activation, Labels};
 
 /// A largest count that no model comes near: 16 Mi entries of a vocabulary are 32 times the largest known.
 const COUNT_MAX: u64 = 1 << 24;

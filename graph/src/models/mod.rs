@@ -13,7 +13,7 @@ mod mixtral;
 mod olmo2;
 mod qwen3_moe;
 
-use crate::config::ConfigReader;
+use crate::config::{ConfigReader, Labels};
 use crate::error::{ConfigFault, GraphError};
 use crate::model::Model;
 use crate::names::distance;
@@ -64,6 +64,8 @@ pub struct Architecture {
     pub model: Model,
     /// Positions seen in training: the largest `max_model_len`.
     pub max_positions: u32,
+    /// What its logits are scores of, where they are not the next token's.
+    pub labels: Option<Labels>,
     /// What a person should hear: two places of the configuration that disagree, and which one wins.
     pub notes: Vec<String>,
 }
@@ -97,6 +99,10 @@ pub fn describe(config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigF
     let reader = ConfigReader::new(&all, family.name);
     let max_positions = reader.count_or("max_position_embeddings", 2048);
     let model = (family.build)(&reader);
+    if let Ok(model) = &model {
+        reader.labels_fit(model.logits());
+    }
+    let labels = reader.labels();
     let mut faults: Vec<ConfigFault> = vec![];
     let (found, notes) = reader.into_faults();
     for fault in found {
@@ -106,7 +112,7 @@ pub fn describe(config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigF
     }
     match model {
         _ if !faults.is_empty() => Err(faults),
-        Ok(model) => Ok(Architecture { family: family.name, model, max_positions, notes }),
+        Ok(model) => Ok(Architecture { family: family.name, model, max_positions, labels, notes }),
         Err(faults) => Err(faults.into_iter().map(ConfigFault::Graph).collect()),
     }
 }

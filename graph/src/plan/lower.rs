@@ -202,7 +202,7 @@ impl Lowering<'_> {
 
     fn sampler(&mut self, batcher: ActorId, feed: ActorId) {
         let device = self.device(self.whole.layers.len() as u32 - 1, 0);
-        let vocabulary = self.whole.model.vocabulary();
+        let vocabulary = self.whole.model.logits();
         let actor = self.actor("sampler".into(), Some(device), Role::Sampler { vocabulary });
         self.read(batcher, actor, 0);
         self.read_end(self.made[&(self.whole.output, 0)], actor, 1);

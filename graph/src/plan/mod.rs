@@ -133,7 +133,7 @@ pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<P
         version: VERSION,
         family: deployment.family.into(),
         layers: model.layers(),
-        vocabulary: model.vocabulary(),
+        vocabulary: model.logits(),
         tensor: deployment.tensor,
         pipeline: deployment.pipeline,
         expert: deployment.expert,

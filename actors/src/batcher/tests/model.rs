@@ -84,6 +84,12 @@ pub(super) fn alone(spec: &SequenceSpec, pool: &PoolSpec, fails: bool) -> Outcom
         states.push(now);
         let generates = states.len() == tokens.len() && spec.max_tokens > 0;
         let told = states.len() >= spec.prompt_logprobs_from as usize;
+        let captured = match spec.capture {
+            Capture::None => false,
+            Capture::Generated => generates,
+            Capture::Last => states.len() == spec.prompt.len(),
+            Capture::All => true,
+        };
         let looked_at = spec.looks_at_prompt() && told || states.len() == tokens.len();
         if looked_at && !is_finite(now, fails) {
             outcome.end = Some(Finish::Fault { fault: RowFault::NonFinite, position: position as u32 });
@@ -93,13 +99,13 @@ pub(super) fn alone(spec: &SequenceSpec, pool: &PoolSpec, fails: bool) -> Outcom
             let token = if spec.rules.is_some() { ruled_token_of(now, &tokens) } else { token_of(now) };
             tokens.push(token);
             let score = spec.logprobs.map(|count| score_of(now, token, count));
-            outcome.tokens.push((token, ((spec.capture != Capture::None).then(|| logits_of(now)), score)));
+            outcome.tokens.push((token, (captured.then(|| logits_of(now)), score)));
             if spec.stop_token_ids.contains(&token) {
                 outcome.end = Some(Finish::Stop { token });
                 return outcome;
             }
         } else {
-            let logits = (spec.capture == Capture::All).then(|| logits_of(now));
+            let logits = captured.then(|| logits_of(now));
             let next = tokens.get(states.len()).copied();
             let score = next.zip(spec.prompt_logprobs).filter(|_| told).map(|(next, count)| score_of(now, next, count));
             if logits.is_some() || score.is_some() {
@@ -107,7 +113,8 @@ pub(super) fn alone(spec: &SequenceSpec, pool: &PoolSpec, fails: bool) -> Outcom
             }
         }
         let full = tokens.len() - spec.prompt.len() == spec.max_tokens as usize;
-        let last = if spec.capture == Capture::All { tokens.len() } else { (tokens.len() - 1).max(1) };
+        let last =
+            if matches!(spec.capture, Capture::Last | Capture::All) { tokens.len() } else { (tokens.len() - 1).max(1) };
         if full && (generates || states.len() == last) {
             outcome.end = Some(Finish::Length);
             return outcome;

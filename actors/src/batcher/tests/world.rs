@@ -1,7 +1,7 @@
 //! A batcher, a pipeline with delays, and callers, driven by one seed; a failure names it.
 
 use super::model::{Model, Outcome, alone, mix};
-use crate::batcher::{Batcher, BatcherSpec, Finish, Refused, SequenceSpec, Update};
+use crate::batcher::{Batcher, BatcherSpec, Capture, Finish, Refused, SequenceSpec, Update};
 use crate::feed::Feeder;
 use crate::ticket::{Samples, Score, Ticket};
 use kernels::Step;
@@ -211,7 +211,10 @@ impl World {
             assert_eq!(outcome.end, None, "sequence {id}: nothing follows the end");
             match update {
                 Update::Prompt { position, logits, score, .. } => {
-                    let first = seen.spec.prompt_logprobs_from.saturating_sub(1) as usize;
+                    let first = match (seen.spec.prompt_logprobs, seen.spec.capture) {
+                        (None, Capture::Last) => seen.spec.prompt.len() - 1,
+                        (None | Some(_), _) => seen.spec.prompt_logprobs_from.saturating_sub(1) as usize,
+                    };
                     assert_eq!(position as usize, first + outcome.prompt.len());
                     outcome.prompt.push((logits.map(row), score.map(told)));
                 }

@@ -64,6 +64,8 @@ pub(crate) struct Decoder<'b> {
     pub(crate) logits_cap: Option<f32>,
     tied: bool,
     positions: u32,
+    /// Labels of a classifier, which has a head of its own.
+    labels: Option<u32>,
 }
 
 impl<'b> Decoder<'b> {
@@ -93,10 +95,12 @@ impl<'b> Decoder<'b> {
             logits_cap: None,
             tied: c.flag_or("tie_word_embeddings", false),
             positions: c.count_or("max_position_embeddings", 2048),
+            labels: c.labels().map(|labels| labels.names.len() as u32),
         }
     }
 
-    /// Token ids to logits: embedding, the layers that `layer` describes, norm, head.
+    /// Token ids to logits: embedding, the layers that `layer` describes, norm, head. The head of a classifier is `score`, without a
+    /// bias, as `*ForSequenceClassification` has it in transformers.
     pub(crate) fn model(
         &self,
         layer: impl Fn(&Layer<'_, 'b>, Value<'b>) -> Value<'b>,
@@ -114,6 +118,9 @@ impl<'b> Decoder<'b> {
         }
         b.section(Section::Head);
         let x = self.norm(names.norm, x).sampled_rows();
+        if let Some(labels) = self.labels {
+            return b.finish(x.contract(b.param("score.weight", &[b.axis("labels", labels), self.hidden])));
+        }
         let untied = || b.param(format!("{}.weight", names.head), &[self.vocab, self.hidden]);
         let logits = x.contract(if self.tied { embed } else { untied() }).scale(self.logits_scale);
         b.finish(self.logits_cap.map_or(logits, |cap| logits.map(Unary::Softcap(cap))))

@@ -46,11 +46,14 @@ fn known_shapes_plan_with_the_sizes_their_models_have() {
 }
 
 #[test]
-fn a_shape_of_an_unknown_family_is_refused_by_name_with_the_known_ones() {
+fn a_shape_larger_than_the_machine_is_described_and_refused_with_what_it_needs() {
     let checkpoint = Checkpoint::dummy(&shape("deepseek-v3")).expect("the shape is shipped");
-    let refused = Engine::builder(checkpoint).dummy_weights().plan().expect_err("no such family yet");
-    let message = refused.to_string();
-    for part in ["deepseek_v3", "llama", "qwen3"] {
+    // "671B total parameters", arXiv:2412.19437 §1.
+    let parameters = describe(checkpoint.config()).expect("the family is known").model.parameters();
+    assert_eq!(parameters / 1_000_000_000, 671, "{parameters}");
+    let builder = Engine::builder(checkpoint).dummy_weights().memory_bytes(64 << 30);
+    let message = builder.plan().expect_err("64 GiB are too few").to_string();
+    for part in ["cpu:0 needs 12", "has 64.00 GiB", "weights 1249.89 GiB"] {
         assert!(message.contains(part), "{message}");
     }
 }

@@ -33,7 +33,7 @@ awk -v n="$requests" 'BEGIN {
 tac "$dir/job.jsonl" > "$dir/reversed.jsonl"
 
 # What two runs do not share: the time, and the number of a line in another order.
-timeless() { sed -E 's/"created":[0-9]+/"created":0/; s/"id":"[a-z]+-[0-9]+"/"id":""/' "$1"; }
+timeless() { sed -E 's/"created":[0-9]+/"created":0/; s/"(batch_req_|req-|cmpl-)[0-9]+"/"\1"/g' "$1"; }
 
 settings=(
     ""
@@ -42,7 +42,7 @@ settings=(
     "--max-num-seqs 1"
     "--max-num-seqs 256 --max-num-batched-tokens 2048"
     "--no-enable-prefix-caching"
-    "--kv-cache-memory-bytes 2MiB"
+    "--kv-cache-memory-bytes 2097152"
     "--threads 1"
     "--pipeline-parallel-size 2"
     "--pipeline-parallel-size 3 --max-num-batched-tokens 33"

@@ -158,6 +158,33 @@ fn s131_a_process_that_was_stopped_goes_on_and_does_nothing_twice() {
     assert!(place.results("out.jsonl") == calm);
 }
 
+/// What a quota of the processor looks like from inside: the process stands still again and again, wherever it is.
+#[test]
+fn r123_a_process_that_stands_still_again_and_again_is_slow_and_nothing_else() {
+    let place = Place::new("r123", &job(120));
+    let calm = place.calm();
+    let mut parent = place.run("out.jsonl", &[]).spawn().expect("the binary runs");
+    place.wait_for_journal("out.jsonl", 200);
+    let child = child_of(&parent);
+    let stands = || {
+        let state = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        state.rsplit(')').next().is_none_or(|rest| !rest.trim_start().starts_with(['R', 'S', 'D']))
+    };
+    let mut stops = 0;
+    while parent.try_wait().expect("it was started").is_none() {
+        // It may have ended.
+        let sent = |name: &str| Command::new("kill").args([name, &child.to_string()]).stderr(Stdio::null()).status();
+        drop(sent("-STOP"));
+        wait_until(stands);
+        drop(sent("-CONT"));
+        stops += 1;
+    }
+    let done = parent.wait_with_output().expect("it was started");
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert!(stops > 20 && !said(&done).contains("started again"), "{stops} stops: {}", said(&done));
+    assert!(place.results("out.jsonl") == calm);
+}
+
 #[test]
 fn s137_a_quit_prints_what_goes_on_and_the_job_goes_on() {
     for flags in [&["-pp", "2"][..], &["-pp", "2", "--no-supervise"]] {

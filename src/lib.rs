@@ -45,6 +45,7 @@ pub use engine::{
     RequestError, StopReason, Stream, Token, TokenLogprob, ValidRequest,
 };
 pub use error::{Error, ExitCode};
+pub use graph;
 pub use graph::plan::Bounds;
 pub use graph::{Activation, DType, Labels};
 pub use json::JsonFault;

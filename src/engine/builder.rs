@@ -16,7 +16,7 @@ use actors::trace::Trace;
 use actors::wiring::{Fittings, Wiring, wire};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use graph::DType;
-use graph::models::{self, Architecture};
+use graph::models::{self, Architecture, Family};
 use graph::plan::{Bounds, Deployment, Plan, Role, WeightSpec, compile};
 use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ pub(super) const CANCELS: usize = 4096;
 #[derive(Clone)]
 pub struct EngineBuilder {
     pub(super) checkpoint: Checkpoint,
+    families: Vec<Family>,
     pub(super) dummy_weights: bool,
     devices: Option<Vec<String>>,
     pub(super) tensor: u32,
@@ -61,13 +62,9 @@ pub struct EngineBuilder {
 
 impl EngineBuilder {
     pub(super) fn new(checkpoint: Checkpoint) -> Self {
-        // Weights are called as the model calls them, wherever the checkpoint has its text model.
-        let checkpoint = match models::describe(checkpoint.config()) {
-            Ok(architecture) => checkpoint.aligned(&architecture.model.tensors()),
-            Err(_) => checkpoint,
-        };
-        Self {
+        let builder = Self {
             checkpoint,
+            families: vec![],
             dummy_weights: false,
             devices: None,
             tensor: 1,
@@ -85,7 +82,23 @@ impl EngineBuilder {
             pin: false,
             isa: Isa::detect(),
             trace: None,
+        };
+        builder.aligned()
+    }
+
+    /// Weights are called as the model calls them, wherever the checkpoint has its text model.
+    fn aligned(mut self) -> Self {
+        if let Ok(architecture) = self.architecture() {
+            self.checkpoint = self.checkpoint.aligned(&architecture.model.tensors());
         }
+        self
+    }
+
+    /// One more family that configurations are read by: an architecture described outside this crate, by the blocks of
+    /// [`graph::models::blocks`] or op by op. It goes before a known one of the same `model_type`.
+    pub fn family(mut self, family: Family) -> Self {
+        self.families.push(family);
+        self.aligned()
     }
 
     /// The model.
@@ -206,7 +219,7 @@ impl EngineBuilder {
     /// # Errors
     /// All faults of the configuration.
     pub fn architecture(&self) -> Result<Architecture, Error> {
-        Ok(models::describe(self.checkpoint.config()).map_err(EngineError::Architecture)?)
+        Ok(models::describe_among(&self.families, self.checkpoint.config()).map_err(EngineError::Architecture)?)
     }
 
     fn stored(&self, name: &str) -> DType {

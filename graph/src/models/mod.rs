@@ -1,6 +1,6 @@
 //! The architectures known: one file and one row of [`FAMILIES`] each.
 
-mod blocks;
+pub mod blocks;
 mod cohere2;
 mod deepseek_v3;
 mod experts;
@@ -75,10 +75,18 @@ pub struct Architecture {
 /// # Errors
 /// All faults of the configuration at once; an unknown `model_type` with the known ones and the nearest.
 pub fn describe(config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigFault>> {
+    describe_among(&[], config)
+}
+
+/// The same, with families of the caller's own, which go before the known ones.
+///
+/// # Errors
+/// As [`describe`].
+pub fn describe_among(own: &[Family], config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigFault>> {
     let kind = |map: &Map<String, Value>| map.get("model_type").and_then(Value::as_str).map(String::from);
     let family = |map: &Map<String, Value>| {
         let kind = kind(map)?;
-        FAMILIES.iter().find(|f| f.model_types.contains(&kind.as_str()))
+        own.iter().chain(FAMILIES).find(|f| f.model_types.contains(&kind.as_str()))
     };
     let inner = config.get("text_config").and_then(Value::as_object);
     let (family, fields) = match (family(config), inner.and_then(family), inner) {
@@ -90,7 +98,7 @@ pub fn describe(config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigF
             fields.extend(inner.clone());
             (family, fields)
         }
-        (None, ..) => return Err(vec![unknown(kind(config).as_deref())]),
+        (None, ..) => return Err(vec![unknown(own, kind(config).as_deref())]),
     };
     let defaults: Map<String, Value> =
         serde_json::from_str(family.defaults).expect("a family's defaults are an object");
@@ -117,8 +125,8 @@ pub fn describe(config: &Map<String, Value>) -> Result<Architecture, Vec<ConfigF
     }
 }
 
-fn unknown(found: Option<&str>) -> ConfigFault {
-    let known: Vec<&str> = FAMILIES.iter().flat_map(|f| f.model_types).copied().collect();
+fn unknown(own: &[Family], found: Option<&str>) -> ConfigFault {
+    let known: Vec<&str> = own.iter().chain(FAMILIES).flat_map(|f| f.model_types).copied().collect();
     let letters = |name: &str| name.chars().take(80).collect::<Vec<char>>();
     let asked = letters(found.unwrap_or(""));
     let mut near: Vec<(usize, &str)> = known.iter().map(|m| (distance(&letters(m), &asked), *m)).collect();

@@ -10,7 +10,7 @@ use crate::stored::Stored;
 
 /// How queries, keys and values are stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Projections {
+pub enum Projections {
     /// As `q_proj`, `k_proj` and `v_proj`.
     Apart,
     /// As one module of this name: all queries, all keys, all values.
@@ -21,7 +21,7 @@ pub(crate) enum Projections {
 
 /// What is normalised before the rotation, by `q_norm` and `k_norm`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum HeadNorms {
+pub enum HeadNorms {
     /// Nothing.
     None,
     /// Every head of queries and keys.
@@ -31,19 +31,19 @@ pub(crate) enum HeadNorms {
 }
 
 /// What attention has in each layer of a model.
-pub(crate) struct AttentionBlock {
-    pub(crate) projections: Projections,
+pub struct AttentionBlock {
+    pub projections: Projections,
     /// Whether queries, keys and values have a bias.
-    pub(crate) qkv_bias: bool,
+    pub qkv_bias: bool,
     /// The name of the projection out of the heads, and whether it has a bias.
-    pub(crate) out: (&'static str, bool),
-    pub(crate) norms: HeadNorms,
+    pub out: (&'static str, bool),
+    pub norms: HeadNorms,
     /// Whether every head has a sink.
-    pub(crate) sinks: bool,
+    pub sinks: bool,
     /// The rotation of each layer.
-    pub(crate) ropes: Vec<Option<Rope>>,
+    pub ropes: Vec<Option<Rope>>,
     /// Scale, window and cap of each layer.
-    pub(crate) how: Vec<Attention>,
+    pub how: Vec<Attention>,
 }
 
 impl AttentionBlock {
@@ -62,19 +62,19 @@ impl AttentionBlock {
     }
 
     /// Another scale for every layer.
-    pub(crate) fn scaled(&mut self, scale: f32) {
+    pub fn scaled(&mut self, scale: f32) {
         self.how.iter_mut().for_each(|how| how.scale = scale);
     }
 
     /// The window of each layer.
-    pub(crate) fn windowed(&mut self, windows: &[Option<u32>]) {
+    pub fn windowed(&mut self, windows: &[Option<u32>]) {
         self.how.iter_mut().zip(windows).for_each(|(how, window)| how.window = *window);
     }
 }
 
 impl<'b> Layer<'_, 'b> {
     /// Attention over `x` by the module of this name.
-    pub(crate) fn attention(&self, module: &str, x: Value<'b>) -> Value<'b> {
+    pub fn attention(&self, module: &str, x: Value<'b>) -> Value<'b> {
         let Decoder { hidden, attention: block, .. } = self.d;
         let [q, k, v] = self.heads(module, x);
         let rope = block.ropes[self.number as usize].as_ref();
@@ -88,12 +88,12 @@ impl<'b> Layer<'_, 'b> {
     }
 
     /// Axes of all queries of a row.
-    pub(crate) fn queries(&self) -> [Axis; 3] {
+    pub fn queries(&self) -> [Axis; 3] {
         [self.d.kv_heads, self.d.group, self.d.head_dim]
     }
 
     /// Axes of all keys, or all values, of a row.
-    pub(crate) fn keys(&self) -> [Axis; 2] {
+    pub fn keys(&self) -> [Axis; 2] {
         [self.d.kv_heads, self.d.head_dim]
     }
 

@@ -11,17 +11,17 @@ use crate::stored::Stored;
 
 /// Names of a checkpoint's modules outside its layers. Llama's unless a model file says otherwise.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Names {
+pub struct Names {
     /// The embedding.
-    pub(crate) embed: &'static str,
+    pub embed: &'static str,
     /// The table of learned positions.
-    pub(crate) positions: Option<&'static str>,
+    pub positions: Option<&'static str>,
     /// What stands before a layer's number.
-    pub(crate) layers: &'static str,
+    pub layers: &'static str,
     /// The last norm.
-    pub(crate) norm: &'static str,
+    pub norm: &'static str,
     /// The head, where it is not the embedding.
-    pub(crate) head: &'static str,
+    pub head: &'static str,
 }
 
 impl Names {
@@ -35,33 +35,45 @@ impl Names {
 }
 
 /// The axes and constants of a dense decoder. A model file changes what its architecture has otherwise.
-pub(crate) struct Decoder<'b> {
-    pub(crate) b: &'b Builder,
-    pub(crate) hidden: Axis,
-    pub(crate) kv_heads: Axis,
-    pub(crate) group: Axis,
-    pub(crate) head_dim: Axis,
-    pub(crate) ffn: Axis,
-    pub(crate) vocab: Axis,
-    pub(crate) layers: u32,
+pub struct Decoder<'b> {
+    /// Where the graph is built.
+    pub b: &'b Builder,
+    /// The residual stream: `hidden_size`.
+    pub hidden: Axis,
+    /// Key/value heads.
+    pub kv_heads: Axis,
+    /// Query heads of each key/value head.
+    pub group: Axis,
+    /// Elements of a head.
+    pub head_dim: Axis,
+    /// The inner axis of MLPs: `intermediate_size`.
+    pub ffn: Axis,
+    /// Tokens.
+    pub vocab: Axis,
+    /// How many layers there are.
+    pub layers: u32,
     /// Every norm of the model.
-    pub(crate) norm: Norm,
+    pub norm: Norm,
     /// Whether norms have a bias.
-    pub(crate) norm_bias: bool,
-    pub(crate) attention: AttentionBlock,
-    pub(crate) activation: Unary,
-    pub(crate) mlp_bias: bool,
+    pub norm_bias: bool,
+    /// What attention has in each layer.
+    pub attention: AttentionBlock,
+    /// The activation of MLPs.
+    pub activation: Unary,
+    /// Whether the projections of MLPs have a bias.
+    pub mlp_bias: bool,
     /// The name of gate and up where they are one tensor.
-    pub(crate) gate_up: Option<&'static str>,
+    pub gate_up: Option<&'static str>,
     /// Whether projections are stored input first, as `Conv1D` has them.
-    pub(crate) transposed: bool,
-    pub(crate) names: Names,
+    pub transposed: bool,
+    /// Names of modules outside the layers.
+    pub names: Names,
     /// What embeddings are multiplied by.
-    pub(crate) embedding_scale: f32,
+    pub embedding_scale: f32,
     /// What logits are multiplied by.
-    pub(crate) logits_scale: f32,
+    pub logits_scale: f32,
     /// The soft cap of the logits.
-    pub(crate) logits_cap: Option<f32>,
+    pub logits_cap: Option<f32>,
     tied: bool,
     positions: u32,
     /// Labels of a classifier, which has a head of its own.
@@ -70,7 +82,7 @@ pub(crate) struct Decoder<'b> {
 
 impl<'b> Decoder<'b> {
     /// Reads the fields of Llama's configuration, of which other families have some under other names.
-    pub(crate) fn read(b: &'b Builder, c: &ConfigReader<'_>, norm: Norm, ffn: u32) -> Self {
+    pub fn read(b: &'b Builder, c: &ConfigReader<'_>, norm: Norm, ffn: u32) -> Self {
         let (heads, kv_heads, head_dim) = c.heads();
         let (vocab, layers) = (c.count("vocab_size"), c.count("num_hidden_layers"));
         Self {
@@ -101,10 +113,7 @@ impl<'b> Decoder<'b> {
 
     /// Token ids to logits: embedding, the layers that `layer` describes, norm, head. The head of a classifier is `score`, without a
     /// bias, as `*ForSequenceClassification` has it in transformers.
-    pub(crate) fn model(
-        &self,
-        layer: impl Fn(&Layer<'_, 'b>, Value<'b>) -> Value<'b>,
-    ) -> Result<Model, Vec<GraphError>> {
+    pub fn model(&self, layer: impl Fn(&Layer<'_, 'b>, Value<'b>) -> Value<'b>) -> Result<Model, Vec<GraphError>> {
         let (b, names) = (self.b, self.names);
         let embed = b.param(format!("{}.weight", names.embed), &[self.vocab, self.hidden]);
         let mut x = b.tokens().gather(embed).scale(self.embedding_scale);
@@ -140,39 +149,36 @@ impl<'b> Decoder<'b> {
 
 /// One layer: its weights by the names they have in it.
 #[derive(Clone, Copy)]
-pub(crate) struct Layer<'a, 'b> {
-    pub(crate) d: &'a Decoder<'b>,
-    pub(crate) number: u32,
+pub struct Layer<'a, 'b> {
+    /// The decoder it is a layer of.
+    pub d: &'a Decoder<'b>,
+    /// Its number, from 0.
+    pub number: u32,
 }
 
 impl<'b> Layer<'_, 'b> {
     /// The whole name of a module of this layer.
-    pub(crate) fn name(&self, module: &str) -> String {
+    pub fn name(&self, module: &str) -> String {
         format!("{}.{}.{module}", self.d.names.layers, self.number)
     }
 
     /// A weight of this layer.
-    pub(crate) fn weight(&self, name: &str, axes: &[Axis]) -> Param<'b> {
+    pub fn weight(&self, name: &str, axes: &[Axis]) -> Param<'b> {
         self.d.b.param(self.name(name), axes)
     }
 
     /// The norm of a hidden state.
-    pub(crate) fn norm(&self, module: &str, x: Value<'b>) -> Value<'b> {
+    pub fn norm(&self, module: &str, x: Value<'b>) -> Value<'b> {
         self.d.norm(&self.name(module), x)
     }
 
     /// A projection `x · wᵀ` from the axes `summed`, with its bias where it has one.
-    pub(crate) fn project(
-        &self,
-        (module, bias): (&str, bool),
-        (new, summed): (&[Axis], &[Axis]),
-        x: Value<'b>,
-    ) -> Value<'b> {
+    pub fn project(&self, (module, bias): (&str, bool), (new, summed): (&[Axis], &[Axis]), x: Value<'b>) -> Value<'b> {
         self.project_part((module, bias), (&plain(new), summed), x)
     }
 
     /// A projection to a part of what a module gives: of its stored dimensions in `new`.
-    pub(crate) fn project_part(
+    pub fn project_part(
         &self,
         (module, bias): (&str, bool),
         (new, summed): (&[Stored], &[Axis]),

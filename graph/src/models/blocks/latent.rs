@@ -13,7 +13,7 @@ use crate::rope::{Pairing, Rope};
 use crate::stored::Stored;
 
 /// The axes and constants of latent attention.
-pub(crate) struct LatentAttention {
+pub struct LatentAttention {
     /// The one head of keys.
     shared: Axis,
     heads: Axis,
@@ -33,7 +33,7 @@ pub(crate) struct LatentAttention {
 
 impl LatentAttention {
     /// Reads the fields of DeepSeek's configuration.
-    pub(crate) fn read(d: &Decoder<'_>, c: &ConfigReader<'_>) -> Self {
+    pub fn read(d: &Decoder<'_>, c: &ConfigReader<'_>) -> Self {
         let [plain, turned, value] = ["qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"].map(|field| c.count(field));
         let latent = c.count("kv_lora_rank");
         let query = c.count_from_zero("q_lora_rank", 0);
@@ -55,7 +55,7 @@ impl LatentAttention {
     }
 
     /// Attention over `x` by the module of this name.
-    pub(crate) fn attend<'b>(&self, layer: &Layer<'_, 'b>, module: &str, x: Value<'b>) -> Value<'b> {
+    pub fn attend<'b>(&self, layer: &Layer<'_, 'b>, module: &str, x: Value<'b>) -> Value<'b> {
         let hidden = layer.d.hidden;
         let name = |part: &str| format!("{module}.{part}");
         let (from, y, query) = match self.query {

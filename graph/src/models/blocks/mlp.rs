@@ -7,12 +7,12 @@ use crate::stored::Stored;
 
 impl<'b> Layer<'_, 'b> {
     /// down(f(gate(x)) · up(x)) (Shazeer 2020, arXiv:2002.05202, eq. 6).
-    pub(crate) fn gated_mlp(&self, module: &str, x: Value<'b>) -> Value<'b> {
+    pub fn gated_mlp(&self, module: &str, x: Value<'b>) -> Value<'b> {
         self.gated_mlp_over(self.d.ffn, module, x)
     }
 
     /// The same with another inner axis.
-    pub(crate) fn gated_mlp_over(&self, ffn: Axis, module: &str, x: Value<'b>) -> Value<'b> {
+    pub fn gated_mlp_over(&self, ffn: Axis, module: &str, x: Value<'b>) -> Value<'b> {
         let (d, hidden) = (self.d, [self.d.hidden]);
         let name = |part: &str| format!("{module}.{part}");
         let inner = |which: usize| match d.gate_up {
@@ -27,7 +27,7 @@ impl<'b> Layer<'_, 'b> {
     }
 
     /// down(f(up(x))).
-    pub(crate) fn plain_mlp(&self, (up, down): (&str, &str), x: Value<'b>) -> Value<'b> {
+    pub fn plain_mlp(&self, (up, down): (&str, &str), x: Value<'b>) -> Value<'b> {
         let (d, hidden) = (self.d, [self.d.hidden]);
         let y = self.project((up, d.mlp_bias), (&[d.ffn], &hidden), x).map(d.activation);
         self.project((down, d.mlp_bias), (&hidden, &[d.ffn]), y)

@@ -5,6 +5,6 @@ mod decoder;
 mod latent;
 mod mlp;
 
-pub(crate) use attention::{HeadNorms, Projections};
-pub(crate) use decoder::{Decoder, Layer, Names};
-pub(crate) use latent::LatentAttention;
+pub use attention::{HeadNorms, Projections};
+pub use decoder::{Decoder, Layer, Names};
+pub use latent::LatentAttention;

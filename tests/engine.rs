@@ -9,8 +9,9 @@ use std::path::PathBuf;
 const EXPERTS: [&str; 4] = ["mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3"];
 
 /// Families without experts or states, each with a folder of reference logits.
-const DENSE: [&str; 12] = [
-    "llama", "mistral", "qwen2", "qwen3", "granite", "phi3", "gemma2", "gemma3", "olmo2", "cohere2", "gpt_neox", "gpt2",
+const DENSE: [&str; 15] = [
+    "llama", "mistral", "qwen2", "qwen3", "granite", "phi3", "gemma2", "gemma3", "olmo2", "cohere2", "gpt_neox",
+    "gpt2", "arcee", "nemotron", "minicpm3",
 ];
 
 fn fixture(name: &str) -> PathBuf {
@@ -212,7 +213,7 @@ fn a_text_model_is_found_inside_a_larger_one_and_without_its_head() {
 }
 
 /// How far logits may be from those of f32 weights where weights, keys and values are rounded to bf16, as `docs/models.md` has it.
-const BF16_BOUNDS: [(&str, f32); 13] = [
+const BF16_BOUNDS: [(&str, f32); 16] = [
     ("llama", 0.05),
     ("mistral", 0.05),
     ("qwen2", 0.08),
@@ -226,6 +227,9 @@ const BF16_BOUNDS: [(&str, f32); 13] = [
     ("gpt_neox", 0.04),
     ("gpt2", 0.03),
     ("mixtral", 0.06),
+    ("arcee", 0.05),
+    ("nemotron", 0.25),
+    ("minicpm3", 0.015),
 ];
 
 #[test]

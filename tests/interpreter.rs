@@ -44,7 +44,7 @@ fn check(name: &str) {
 fn every_family_is_what_its_graph_says() {
     for name in [
         "llama", "mistral", "qwen2", "qwen3", "granite", "phi3", "gemma2", "gemma3", "olmo2", "cohere2", "gpt_neox",
-        "gpt2",
+        "gpt2", "arcee", "nemotron", "minicpm3",
     ] {
         check(name);
     }

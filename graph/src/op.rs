@@ -101,6 +101,8 @@ pub enum Unary {
     GeluTanh,
     /// max(x, 0).
     Relu,
+    /// max(x, 0)² (arXiv:2109.08668, §3).
+    Relu2,
     /// c · x.
     Scale(f32),
     /// c · tanh(x / c).
@@ -366,6 +368,7 @@ impl Op {
             Op::Unary(Unary::Gelu, _) => "gelu",
             Op::Unary(Unary::GeluTanh, _) => "gelu_tanh",
             Op::Unary(Unary::Relu, _) => "relu",
+            Op::Unary(Unary::Relu2, _) => "relu2",
             Op::Unary(Unary::Scale(_), _) => "scale",
             Op::Unary(Unary::Softcap(_), _) => "softcap",
             Op::Unary(Unary::ClampedSwish { .. }, _) => "clamped_swish",

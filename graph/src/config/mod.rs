@@ -219,8 +219,9 @@ impl<'a> ConfigReader<'a> {
             Some("gelu") => Unary::Gelu,
             Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Unary::GeluTanh,
             Some("relu") => Unary::Relu,
+            Some("relu2") => Unary::Relu2,
             Some(_) | None => {
-                self.value_fault(field, value, "silu, gelu, gelu_new, gelu_pytorch_tanh, relu".into());
+                self.value_fault(field, value, "silu, gelu, gelu_new, gelu_pytorch_tanh, relu, relu2".into());
                 Unary::Silu
             }
         }

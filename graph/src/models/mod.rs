@@ -9,7 +9,9 @@ mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
 mod llama;
+mod minicpm3;
 mod mixtral;
+mod nemotron;
 mod olmo2;
 mod qwen3_moe;
 
@@ -49,6 +51,9 @@ pub const FAMILIES: &[Family] = &[
     cohere2::FAMILY,
     gpt_neox::FAMILY,
     gpt2::FAMILY,
+    nemotron::NEMOTRON,
+    nemotron::ARCEE,
+    minicpm3::FAMILY,
     mixtral::FAMILY,
     deepseek_v3::FAMILY,
     gpt_oss::FAMILY,

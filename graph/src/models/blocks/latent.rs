@@ -34,7 +34,9 @@ pub struct LatentAttention {
 impl LatentAttention {
     /// Reads the fields of DeepSeek's configuration.
     pub fn read(d: &Decoder<'_>, c: &ConfigReader<'_>) -> Self {
-        let [plain, turned, value] = ["qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"].map(|field| c.count(field));
+        let [plain, turned] = ["qk_nope_head_dim", "qk_rope_head_dim"].map(|field| c.count(field));
+        let heads = c.count("num_attention_heads");
+        let value = c.count_or("v_head_dim", (c.count("hidden_size") / heads).max(1));
         let latent = c.count("kv_lora_rank");
         let query = c.count_from_zero("q_lora_rank", 0);
         let pairing = if c.flag_or("rope_interleave", true) { Pairing::Neighbours } else { Pairing::Halves };

@@ -10,7 +10,7 @@ mod tests;
 
 use super::Workers;
 use super::pointwise::{self, Function};
-use super::unary::{ClampedPlusOne, ClampedSwish, Gelu, GeluTanh, Relu, Scale, Silu, Softcap};
+use super::unary::{ClampedPlusOne, ClampedSwish, Gelu, GeluTanh, Relu, Relu2, Scale, Silu, Softcap};
 use crate::isa::Simd;
 use crate::slab::Slab;
 use graph::Unary;
@@ -37,6 +37,7 @@ pub(crate) unsafe fn run(workers: Workers<'_>, f: Unary, gate: Slab<'_>, up: Sla
             Unary::Gelu => pointwise::apply(workers, Gated(Gelu), gate, up, y),
             Unary::GeluTanh => pointwise::apply(workers, Gated(GeluTanh), gate, up, y),
             Unary::Relu => pointwise::apply(workers, Gated(Relu), gate, up, y),
+            Unary::Relu2 => pointwise::apply(workers, Gated(Relu2), gate, up, y),
             Unary::Scale(by) => pointwise::apply(workers, Gated(Scale(by)), gate, up, y),
             Unary::Softcap(cap) => pointwise::apply(workers, Gated(Softcap(cap)), gate, up, y),
             Unary::ClampedSwish { alpha, limit } => {

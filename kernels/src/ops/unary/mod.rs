@@ -30,6 +30,9 @@ pub(crate) struct GeluTanh;
 /// max(x, 0).
 #[derive(Clone, Copy)]
 pub(crate) struct Relu;
+/// max(x, 0)².
+#[derive(Clone, Copy)]
+pub(crate) struct Relu2;
 /// c · x.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale(pub(crate) f32);
@@ -72,6 +75,14 @@ impl Function for Relu {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::V, _: S::V) -> S::V {
         s.max(s.zero(), x)
+    }
+}
+
+impl Function for Relu2 {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V, _: S::V) -> S::V {
+        let x = s.max(s.zero(), x);
+        s.mul(x, x)
     }
 }
 
@@ -122,6 +133,7 @@ pub(crate) unsafe fn run(workers: Workers<'_>, f: Unary, x: Slab<'_>, y: Slab<'_
             Unary::Gelu => pointwise::apply(workers, Gelu, x, x, y),
             Unary::GeluTanh => pointwise::apply(workers, GeluTanh, x, x, y),
             Unary::Relu => pointwise::apply(workers, Relu, x, x, y),
+            Unary::Relu2 => pointwise::apply(workers, Relu2, x, x, y),
             Unary::Scale(by) => pointwise::apply(workers, Scale(by), x, x, y),
             Unary::Softcap(cap) => pointwise::apply(workers, Softcap(cap), x, x, y),
             Unary::ClampedSwish { alpha, limit } => pointwise::apply(workers, ClampedSwish(alpha, limit), x, x, y),

@@ -2,13 +2,14 @@ use super::reference::unary;
 use super::*;
 use crate::ops::samples::{assert_close, bits, numbers, sets, team};
 
-const ALL: [Unary; 9] = [
+const ALL: [Unary; 10] = [
     Unary::ClampedSwish { alpha: 1.7, limit: 2.0 },
     Unary::ClampedPlusOne(3.5),
     Unary::Silu,
     Unary::Gelu,
     Unary::GeluTanh,
     Unary::Relu,
+    Unary::Relu2,
     Unary::Scale(-0.3),
     Unary::Softcap(0.7),
     Unary::Softcap(30.0),

@@ -232,30 +232,48 @@ const BF16_BOUNDS: [(&str, f32); 16] = [
     ("minicpm3", 0.015),
 ];
 
+/// The same for three rows of four of the families with experts: where two experts are nearly equal the other one is chosen, and that row is
+/// another one.
+const BF16_BOUNDS_OF_MOST: [(&str, f32); 3] = [("qwen3_moe", 0.04), ("deepseek_v3", 0.1), ("gpt_oss", 0.3)];
+
+/// The largest error of each row of the references in bf16, the smallest first.
+fn bf16_errors(name: &str) -> Vec<f32> {
+    let bf16 = builder(name).dtype(graph::DType::Bf16).kv_cache_dtype(graph::DType::Bf16).threads(1);
+    let engine = bf16.build().expect("an engine builds");
+    let mut errors = vec![];
+    for (prompt, wanted) in references(name) {
+        let width = wanted.len() / prompt.len();
+        let generation = Generation { capture: Capture::All, ignore_eos: true, ..Generation::greedy(prompt, 1) };
+        let mut found = vec![];
+        for output in engine.submit(generation) {
+            match output {
+                Output::Prompt(row) => found.extend(row.logits.expect("prompt rows are captured")),
+                Output::Token(token) => found.extend(token.logits.expect("generated rows are captured")),
+                Output::Ended(_) => {}
+            }
+        }
+        assert_eq!(found.len(), wanted.len(), "{name}: logits of every position");
+        let far = |(found, wanted): (&[f32], &[f32])| {
+            found.iter().zip(wanted).map(|(found, wanted)| (found - wanted).abs()).fold(0.0, f32::max)
+        };
+        errors.extend(found.chunks(width).zip(wanted.chunks(width)).map(far));
+    }
+    errors.sort_by(f32::total_cmp);
+    errors
+}
+
 #[test]
 fn bf16_stays_within_the_stated_bound() {
     let documented = include_str!("../docs/models.md");
+    let all = BF16_BOUNDS.map(|(name, bound)| (name, bound, format!("| {name} | {bound} |"), 1.0));
+    let most =
+        BF16_BOUNDS_OF_MOST.map(|(name, bound)| (name, bound, format!("| {name} | {bound} (3 rows of 4) |"), 0.75));
     let mut wrong = vec![];
-    for (name, bound) in BF16_BOUNDS {
-        let bf16 = builder(name).dtype(graph::DType::Bf16).kv_cache_dtype(graph::DType::Bf16).threads(1);
-        let engine = bf16.build().expect("an engine builds");
-        let mut largest = 0.0f32;
-        for (prompt, wanted) in references(name) {
-            let generation = Generation { capture: Capture::All, ignore_eos: true, ..Generation::greedy(prompt, 1) };
-            let mut found = vec![];
-            for output in engine.submit(generation) {
-                match output {
-                    Output::Prompt(row) => found.extend(row.logits.expect("prompt rows are captured")),
-                    Output::Token(token) => found.extend(token.logits.expect("generated rows are captured")),
-                    Output::Ended(_) => {}
-                }
-            }
-            assert_eq!(found.len(), wanted.len(), "{name}: logits of every position");
-            largest = found.iter().zip(&wanted).map(|(found, wanted)| (found - wanted).abs()).fold(largest, f32::max);
-        }
-        let row = format!("| {name} | {bound} |");
-        if largest > bound || !documented.contains(&row) {
-            wrong.push(format!("{name}: {largest:.1e} from the reference; docs/models.md has the row {row}"));
+    for (name, bound, row, share) in all.into_iter().chain(most) {
+        let errors = bf16_errors(name);
+        let last = errors[(errors.len() as f32 * share) as usize - 1];
+        if last > bound || !documented.contains(&row) {
+            wrong.push(format!("{name}: {last:.1e} from the reference; docs/models.md has the row {row}"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

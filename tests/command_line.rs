@@ -248,3 +248,18 @@ fn the_families_are_listed() {
     let names: Vec<&str> = families.as_array().expect("a list").iter().filter_map(|f| f["name"].as_str()).collect();
     assert!(names.contains(&"llama") && names.contains(&"qwen3"), "{names:?}");
 }
+
+#[test]
+fn who_has_read_enough_ends_a_command_without_a_fault() {
+    for words in
+        [&["plan"][..], &["models"], &["plan", "--explain"], &["generate", "Ownership is", "--max-tokens", "64"]]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+        let mut command =
+            command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        drop(command.stdout.take());
+        let output = command.wait_with_output().expect("it was started");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("panicked"), "{words:?}: {:?} {said}", output.status);
+    }
+}

@@ -4,6 +4,7 @@
 //! of the ratios. Neither side disturbs the other: threads that wait spin for at most 0.1 ms before they sleep, a limit is
 //! measured for 30 ms and more.
 
+use super::tell::tell;
 use super::{Failure, args};
 use crate::engine::{Ended, Engine, Generation, Output, Stream};
 use actors::trace::Trace;
@@ -37,12 +38,12 @@ pub(super) fn bench(args: &args::Bench, trace: &Trace) -> Result<(), Failure> {
     let generating = args.batch.iter().map(|&batch| Test::Generate { tokens: args.n_gen, batch });
     let tests = prompts.into_iter().chain(generating.filter(|_| args.n_gen > 0));
     if !args.json {
-        println!("| model | size | params | backend | threads | test | t/s | share | limit | rounds kept/dropped |");
-        println!("| --- | ---: | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: |");
+        tell!("| model | size | params | backend | threads | test | t/s | share | limit | rounds kept/dropped |");
+        tell!("| --- | ---: | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: |");
     }
     for test in tests {
         let row = measure(&engine, &machine, test, args.repetitions as usize)?;
-        println!("{}", if args.json { row.json(&head) } else { row.line(&head) });
+        tell!("{}", if args.json { row.json(&head) } else { row.line(&head) });
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! `generate`: one prompt, streamed to the terminal.
 
+use super::tell::{part, tell};
 use super::{Failure, args, say};
 use crate::Sampling;
 use crate::engine::{Ended, Generation, Output, RequestError};
 use crate::text::Conversation;
 use actors::trace::Trace;
-use std::io::{Read, Write};
+use std::io::Read;
 
 /// Continues one prompt.
 pub(super) fn generate(args: &args::Generate, trace: &Trace) -> Result<(), Failure> {
@@ -35,20 +36,18 @@ pub(super) fn generate(args: &args::Generate, trace: &Trace) -> Result<(), Failu
     };
     let prompt = prompt.map_err(refused)?;
     let generation = Generation { sampling, ..Generation::greedy(prompt, args.max_tokens) };
-    let mut out = std::io::stdout().lock();
-    let mut say =
-        |part: &str| out.write_all(part.as_bytes()).and_then(|()| out.flush()).map_err(Failure::io("standard output"));
     for output in engine.validate(generation).map_err(refused)?.submit() {
         match output {
             Output::Prompt(_) => {}
-            Output::Token(token) => say(&token.text)?,
+            Output::Token(token) => part(format_args!("{}", token.text)),
             Output::Ended(Ended::Failed(failure)) => {
                 return Err(Failure::Reference { what: "generate".into(), why: failure.to_string() });
             }
             Output::Ended(Ended::Stop { .. } | Ended::Length | Ended::Cancelled) => break,
         }
     }
-    say("\n")
+    tell!("");
+    Ok(())
 }
 
 /// One message of a user, behind one of the system if there is any.

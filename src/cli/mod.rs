@@ -10,6 +10,7 @@ mod plan;
 mod run;
 mod score;
 mod shard_check;
+mod tell;
 mod trace;
 
 use crate::error::{Error, ExitCode, read_exit_code};

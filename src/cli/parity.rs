@@ -1,5 +1,6 @@
 //! `parity`: the model against `expected.json` and `expected.safetensors` of its folder.
 
+use super::tell::tell;
 use super::{Failure, args};
 use crate::engine::{Ended, Engine, Generation, Output, Token};
 use crate::{Capture, Error};
@@ -42,7 +43,7 @@ pub(super) fn parity(args: &args::Parity, trace: &Trace) -> Result<(), Failure> 
                 "tokens": case.greedy.len(), "tokens_equal": found.tokens}));
             continue;
         }
-        println!(
+        tell!(
             "case {number}: {} positions, largest error {:.2e}; {} of {} greedy tokens equal",
             case.prompt.len(),
             found.largest,
@@ -50,16 +51,16 @@ pub(super) fn parity(args: &args::Parity, trace: &Trace) -> Result<(), Failure> 
             case.greedy.len()
         );
         if let Some((position, token)) = found.diverges {
-            println!("  first past the tolerance at position {position}, logit of token {token}");
+            tell!("  first past the tolerance at position {position}, logit of token {token}");
         }
         if let Some((at, wanted, got)) = found.token {
-            println!("  greedy token {at}: wanted {wanted}, got {got}");
+            tell!("  greedy token {at}: wanted {wanted}, got {got}");
         }
     }
     if args.json {
-        println!("{}", json!({"tolerance": tolerance, "passed": !failed, "cases": rows}));
+        tell!("{}", json!({"tolerance": tolerance, "passed": !failed, "cases": rows}));
     } else {
-        println!("tolerance {tolerance:.1e}: {}", if failed { "failed" } else { "passed" });
+        tell!("tolerance {tolerance:.1e}: {}", if failed { "failed" } else { "passed" });
     }
     if failed { Err(Failure::Check("the model differs from its reference".into())) } else { Ok(()) }
 }

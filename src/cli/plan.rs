@@ -1,5 +1,6 @@
 //! `plan` and `models`: what would run, and what can; and the manifest of a model folder.
 
+use super::tell::tell;
 use super::{Failure, args, limits, say};
 use crate::checkpoint::write_manifest;
 use graph::models::FAMILIES;
@@ -10,9 +11,9 @@ pub(super) fn plan(args: &args::Plan) -> Result<(), Failure> {
     let (architecture, plan) = args.deploy.builder()?.plan()?;
     architecture.notes.iter().for_each(|note| say(format!("note: {note}")));
     if args.json {
-        println!("{}", plan.to_json())
+        tell!("{}", plan.to_json())
     } else {
-        print!("{}{}", explain(&plan), limits::explain(&plan, false))
+        tell!("{}{}", explain(&plan), limits::explain(&plan, false).trim_end())
     }
     Ok(())
 }
@@ -21,17 +22,17 @@ pub(super) fn plan(args: &args::Plan) -> Result<(), Failure> {
 pub(super) fn models(args: &args::Models) -> Result<(), Failure> {
     if let Some(dir) = &args.manifest {
         let (file, files) = write_manifest(dir)?;
-        println!("{}: {files} files", file.display());
+        tell!("{}: {files} files", file.display());
         return Ok(());
     }
     if args.json {
         let row = |f: &graph::models::Family| serde_json::json!({"name": f.name, "model_types": f.model_types, "source": f.source});
-        println!("{}", serde_json::Value::Array(FAMILIES.iter().map(row).collect()));
+        tell!("{}", serde_json::Value::Array(FAMILIES.iter().map(row).collect()));
         return Ok(());
     }
-    println!("{:<12} {:<24} source", "family", "model_type");
+    tell!("{:<12} {:<24} source", "family", "model_type");
     for family in FAMILIES {
-        println!("{:<12} {:<24} {}", family.name, family.model_types.join(", "), family.source);
+        tell!("{:<12} {:<24} {}", family.name, family.model_types.join(", "), family.source);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `score`: log-probabilities of continuations, and the perplexity of texts.
 
 use super::run::{Bar, say_done, say_finished};
+use super::tell::tell;
 use super::{Failure, args, resume_command, say};
 use crate::job::{Interrupt, Job, Pause, Task};
 use crate::score::{Perplexity, TextError, perplexity};
@@ -75,15 +76,12 @@ fn texts(args: &args::Score, trace: &Trace) -> Result<(), Failure> {
     let all = rows.iter().fold(Perplexity::default(), |sum, (_, found)| sum + *found);
     if args.json {
         let texts: Vec<Value> = rows.iter().map(|(file, found)| figures(Some(file), found)).collect();
-        println!("{}", json!({ "model": engine.name(), "texts": texts, "all": figures(None, &all) }));
+        tell!("{}", json!({ "model": engine.name(), "texts": texts, "all": figures(None, &all) }));
         return Ok(());
     }
-    println!(
-        "{:>12} {:>12} {:>12} {:>9} {:>14}  text",
-        "token ppl", "word ppl", "byte ppl", "bits/byte", "loglikelihood"
-    );
+    tell!("{:>12} {:>12} {:>12} {:>9} {:>14}  text", "token ppl", "word ppl", "byte ppl", "bits/byte", "loglikelihood");
     let row = |name: &str, found: &Perplexity| {
-        println!(
+        tell!(
             "{:>12.4} {:>12.4} {:>12.6} {:>9.6} {:>14.4}  {name} ({} tokens, {} words, {} bytes)",
             found.token_perplexity(),
             found.word_perplexity(),

@@ -3,6 +3,7 @@
 //! What the law of determinism promises is compared on bits; what it leaves open (sums over ranks) within a tolerance, with equal
 //! tokens.
 
+use super::tell::tell;
 use super::{Failure, args};
 use crate::engine::{Ended, Engine, EngineBuilder, EngineError, Generation, Output};
 use crate::{Capture, Error};
@@ -145,13 +146,13 @@ pub(super) fn shard_check(args: &args::ShardCheck, trace: &Trace) -> Result<(), 
         if args.json {
             rows.push(row(layout, &verdict, holds));
         } else {
-            println!("{:<28} {verdict}{}", layout.to_string(), if holds { "" } else { "  FAILED" });
+            tell!("{:<28} {verdict}{}", layout.to_string(), if holds { "" } else { "  FAILED" });
         }
     }
     if args.json {
-        println!("{}", json!({"passed": failed == 0, "tolerance": TOLERANCE, "layouts": rows}));
+        tell!("{}", json!({"passed": failed == 0, "tolerance": TOLERANCE, "layouts": rows}));
     } else {
-        println!("{}", if failed == 0 { "passed" } else { "failed" });
+        tell!("{}", if failed == 0 { "passed" } else { "failed" });
     }
     if failed == 0 { Ok(()) } else { Err(Failure::Check(format!("{failed} layouts differ from one device"))) }
 }

@@ -1,5 +1,6 @@
 //! `trace`: what bounded a run. And what `--trace` of the other commands does: records, and writes the file at the end.
 
+use super::tell::tell;
 use super::{Failure, args, say};
 use actors::trace::{Board, ChromeRead, Summary, Trace, TraceLayer, Verdict, Words, read_chrome, write_chrome};
 use serde_json::{Value, json};
@@ -101,11 +102,8 @@ pub(super) fn trace(args: &args::Trace) -> Result<(), Failure> {
             lines.push(format!("{} events are not of this format and were stepped over", read.skipped));
         }
     }
-    match writeln!(std::io::stdout().lock(), "{}", lines.join("\n")) {
-        // Whoever reads has seen enough.
-        Err(source) if source.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(Failure::io("standard output")),
-    }
+    tell!("{}", lines.join("\n"));
+    Ok(())
 }
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {

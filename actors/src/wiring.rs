@@ -99,6 +99,7 @@ fn batcher_spec(plan: &Plan, fittings: &Fittings<'_>) -> BatcherSpec {
             prefix_caching: fittings.prefix_caching,
             two_forms: plan.has_two_forms(),
             states: plan.states(),
+            windows: plan.windows(),
             weights_version: 0,
         },
     }

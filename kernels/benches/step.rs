@@ -32,7 +32,7 @@ fn main() {
         Weight::load(spec, &Noise(i as u64), &team).expect("noise is a valid weight")
     };
     let weights = program.weights.iter().enumerate().map(load).collect();
-    let limits = Limits { rows_max: ROWS_MAX, sampled_max: 32, pages: PAGES, slots: 0 };
+    let limits = Limits { rows_max: ROWS_MAX, sampled_max: 32, pages: PAGES, window_pages: 0, slots: 0 };
     let mut executor = Executor::new(program, weights, limits, team.clone(), Isa::detect()).expect("the plan is sound");
     let memory = noise(1 << 30);
     let vocabulary = plan.data().vocabulary as usize;

@@ -8,6 +8,7 @@
 use crate::error::KernelError;
 use crate::memory::Memory;
 use crate::panel::{Format, LANES};
+use crate::step::{Span, Step};
 use graph::DType;
 use graph::plan::{CacheSpec, PAGE_ROWS};
 
@@ -20,6 +21,7 @@ const _: () = assert!(PAGE == LANES, "a page of keys is one panel");
 pub struct Cache {
     spec: CacheSpec,
     pages: usize,
+    is_windowed: bool,
     memory: Memory,
 }
 
@@ -31,7 +33,12 @@ impl Cache {
         }
         let dims = padded(spec.head_dim as usize);
         let bytes = pages * spec.kv_heads as usize * 2 * dims * PAGE * spec.dtype.bytes();
-        Ok(Self { spec, pages, memory: Memory::zeroed(bytes) })
+        Ok(Self { spec, pages, is_windowed: false, memory: Memory::zeroed(bytes) })
+    }
+
+    /// The same for a layer with a window, if it is one: its page tables are those of windows.
+    pub(crate) fn windowed(self, is_windowed: bool) -> Self {
+        Self { is_windowed, ..self }
     }
 
     /// What it is.
@@ -58,7 +65,14 @@ impl Cache {
     /// A view that the threads of a team share.
     pub(crate) fn view(&mut self) -> CacheView<'_> {
         let (dims, heads) = (padded(self.spec.head_dim as usize), self.spec.kv_heads as usize);
-        CacheView { memory: &self.memory, dtype: self.spec.dtype, dims, heads, pages: self.pages }
+        CacheView {
+            memory: &self.memory,
+            is_windowed: self.is_windowed,
+            dtype: self.spec.dtype,
+            dims,
+            heads,
+            pages: self.pages,
+        }
     }
 }
 
@@ -71,6 +85,7 @@ pub(crate) fn padded(head_dim: usize) -> usize {
 #[derive(Clone, Copy)]
 pub(crate) struct CacheView<'a> {
     memory: &'a Memory,
+    is_windowed: bool,
     pub(crate) dtype: DType,
     pub(crate) dims: usize,
     pub(crate) heads: usize,
@@ -78,6 +93,11 @@ pub(crate) struct CacheView<'a> {
 }
 
 impl<'a> CacheView<'a> {
+    /// The page table of a span.
+    pub(crate) fn table<'s>(&self, step: &'s Step, span: &Span) -> &'s [u32] {
+        if self.is_windowed { step.windows_of(span) } else { step.pages_of(span) }
+    }
+
     /// Where the lines of one head of a page begin, `dims` of them: first the keys, from the middle on the values.
     #[inline(always)]
     fn lines<F: Format>(self, page: u32, head: usize) -> *mut F::Line {

@@ -28,6 +28,6 @@ pub use error::KernelError;
 pub use executor::{Executor, Limits};
 pub use isa::Isa;
 pub use memory::Memory;
-pub use step::{Snapshot, Span, SpanState, Step};
+pub use step::{GONE, Snapshot, Span, SpanState, Step};
 pub use team::{STACK_BYTES, Team, TeamSpec};
 pub use weights::{RowSource, Weight};

@@ -48,6 +48,9 @@ impl Span {
     }
 }
 
+/// In a page table for layers with a window: the page is behind the window and holds nothing.
+pub const GONE: u32 = u32::MAX;
+
 /// The shape of one step. All lengths have bounds fixed by the plan, so that a `Step` is filled again and again without
 /// allocation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -60,6 +63,8 @@ pub struct Step {
     pub spans: Vec<Span>,
     /// Page tables, one after the other: page numbers of the pool.
     pub pages: Vec<u32>,
+    /// Where layers with a window have pages of their own: the same tables with the numbers of those, [`GONE`] behind the window.
+    pub windows: Vec<u32>,
     /// Rows that will be sampled, ascending.
     pub sampled: Vec<u32>,
     /// One a span where the model has recurrent ops, else none.
@@ -77,9 +82,16 @@ impl Step {
             spans: Vec::with_capacity(spans),
             pages: Vec::with_capacity(pages),
             sampled: Vec::with_capacity(sampled),
+            windows: Vec::new(),
             states: Vec::new(),
             snapshots: Vec::new(),
         }
+    }
+
+    /// The same with room for the tables of layers with a window.
+    pub fn with_windows(mut self) -> Self {
+        self.windows.reserve_exact(self.pages.capacity());
+        self
     }
 
     /// The same with room for the states of all spans and for this many snapshots.
@@ -94,9 +106,15 @@ impl Step {
         self.rows = 0;
         self.spans.clear();
         self.pages.clear();
+        self.windows.clear();
         self.sampled.clear();
         self.states.clear();
         self.snapshots.clear();
+    }
+
+    /// The page table of a span for layers with a window.
+    pub fn windows_of(&self, span: &Span) -> &[u32] {
+        &self.windows[span.first_page as usize..(span.first_page + span.pages) as usize]
     }
 
     /// The snapshots of a span.

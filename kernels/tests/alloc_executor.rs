@@ -93,7 +93,7 @@ fn executor() -> Executor {
     ];
     let caches = vec![CacheSpec { kv_heads: 4, head_dim: 64, dtype: DType::Bf16 }];
     let program = Program { calls, scratch_bytes: 6 * bytes, caches, ..Program::default() };
-    let limits = Limits { rows_max: 200, sampled_max: 2, pages: 40, slots: 0 };
+    let limits = Limits { rows_max: 200, sampled_max: 2, pages: 40, window_pages: 0, slots: 0 };
     Executor::new(program, weights, limits, team, Isa::detect()).expect("the program is sound")
 }
 

@@ -358,6 +358,7 @@ impl EngineBuilder {
             rows_max: settings.max_num_batched_tokens,
             sampled_max: settings.sampled_rows_max,
             pages: plan.pages(),
+            window_pages: plan.windows().pages,
             slots: plan.slots(),
         };
         let mut executors = BTreeMap::new();

@@ -182,6 +182,7 @@ impl Batcher {
         ticket.step.pages.extend_from_slice(table);
         ticket.step.spans.push(Span { first_row, rows, start, prompt, first_page, pages });
         ticket.step.rows += rows;
+        self.pool.window_table(&mut running.lease, start..end, &mut ticket.step.windows);
         self.place_state(slot, start..end, ticket);
         let running = self.running_mut(slot);
         let prefilled = end.min(running.prefill_end).saturating_sub(start);

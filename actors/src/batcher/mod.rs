@@ -137,9 +137,10 @@ impl Batcher {
         }
     }
 
-    /// A step with room for states, where the model has any.
+    /// A step with room for states and tables of windows, where the model has any.
     fn step(&self, step: Step) -> Step {
-        let states = self.spec.pool.states;
+        let (states, windows) = (self.spec.pool.states, self.spec.pool.windows);
+        let step = if windows.pages > 0 { step.with_windows() } else { step };
         if states.running > 0 { step.with_states(states.snapshots as usize) } else { step }
     }
 

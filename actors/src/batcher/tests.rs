@@ -5,7 +5,7 @@ use super::*;
 use crate::pool::PoolSpec;
 use crate::sampler::LogitRules;
 use crate::ticket::Sampling;
-use graph::plan::StateSlots;
+use graph::plan::{StateSlots, WindowPages};
 use model::VOCAB;
 use std::sync::Arc;
 use world::{Dice, World};
@@ -25,6 +25,7 @@ fn spec(pages: u32, page_rows: u32) -> BatcherSpec {
             prefix_caching: true,
             two_forms: false,
             states: StateSlots::default(),
+            windows: WindowPages::default(),
             weights_version: 0,
         },
     }
@@ -99,16 +100,28 @@ fn storm(seed: u64, weather: Weather) -> Counters {
         0 => StateSlots::default(),
         _ => StateSlots { running: 2 * max_num_seqs, snapshots: dice.roll(12) as u32 },
     };
+    let (max_num_batched_tokens, in_flight) = (dice.pick(&[1u32, 7, 64]), dice.between(1, 4) as u32);
+    let windows = match dice.roll(3) {
+        0 => {
+            let window = dice.between(1, 30) as u32;
+            // What a plan counts for running sequences and the steps in flight, and not a page more.
+            let a_step = max_num_batched_tokens.div_ceil(page_rows as u32) + max_num_seqs;
+            let pages = max_num_seqs * (window.div_ceil(page_rows as u32) + 2) + (in_flight + 1) * a_step;
+            WindowPages { pages, window }
+        }
+        _ => WindowPages::default(),
+    };
     let spec = BatcherSpec {
         max_num_seqs,
-        max_num_batched_tokens: dice.pick(&[1, 7, 64]),
-        in_flight: dice.between(1, 4) as u32,
+        max_num_batched_tokens,
+        in_flight,
         groups: dice.between(1, 3) as u32,
         sampled_rows_max: dice.pick(&[1, 5, 64]),
         pool: PoolSpec {
             prefix_caching: dice.roll(4) > 0,
             two_forms: dice.roll(2) > 0,
             states,
+            windows,
             ..spec(pages as u32, page_rows as u32).pool
         },
         ..spec(pages as u32, page_rows as u32)

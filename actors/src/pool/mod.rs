@@ -20,12 +20,15 @@ mod slots;
 mod state_tests;
 #[cfg(test)]
 mod tests;
+mod windows;
 
-use graph::plan::StateSlots;
+use graph::plan::{StateSlots, WindowPages};
 use index::{Index, Key};
 use kind::Kind;
 use recency::Recency;
-use slots::{Held, Slots};
+use slots::Slots;
+use std::ops::Range;
+use windows::Windows;
 
 /// A prompt leaves a snapshot of its recurrent state behind every so many pages, beside those at its end and where prompts part.
 const SNAPSHOT_PAGES: u32 = 16;
@@ -44,6 +47,8 @@ pub struct PoolSpec {
     pub two_forms: bool,
     /// Slots of recurrent state; none where the model has no ops that recur.
     pub states: StateSlots,
+    /// Pages of layers with a window; none where they use the others.
+    pub windows: WindowPages,
     /// Which weights compute the rows. Pages of other weights are never found.
     pub weights_version: u64,
 }
@@ -100,7 +105,9 @@ pub struct Lease {
     /// How many pages are known of its prompt, even if no state was kept there: where prompts part.
     known_pages: u32,
     /// Its recurrent state.
-    held: Held,
+    state: slots::Held,
+    /// Its pages of layers with a window.
+    window: windows::Held,
 }
 
 impl Lease {
@@ -128,6 +135,8 @@ pub struct Pool {
     index: Index,
     /// Recurrent states, if the model has any.
     slots: Option<Slots>,
+    /// Pages of layers with a window, if they have their own.
+    windows: Option<Windows>,
     /// Emptied page tables, to be used again.
     spare_tables: Vec<Vec<u32>>,
 }
@@ -143,6 +152,8 @@ impl Pool {
             cached: Recency::new(spec.pages),
             index: Index::new(spec.pages, spec.page_rows),
             slots: (spec.states.running > 0).then(|| Slots::new(spec.states, spec.pages)),
+            windows: (spec.windows.pages > 0)
+                .then(|| Windows::new(spec.windows, spec.pages, spec.page_rows, spec.prefix_caching)),
             spare_tables: Vec::new(),
         }
     }
@@ -159,13 +170,24 @@ impl Pool {
         let mut pages = self.spare_tables.pop().unwrap_or_default();
         pages.reserve(self.spec.pages_of(rows_max) as usize);
         let weights_version = self.spec.weights_version;
-        let mut lease =
-            Lease { pages, shared: 0, cached_rows: 0, prompt, weights_version, known_pages: 0, held: Held::default() };
+        let mut lease = Lease {
+            pages,
+            shared: 0,
+            cached_rows: 0,
+            prompt,
+            weights_version,
+            known_pages: 0,
+            state: slots::Held::default(),
+            window: windows::Held::default(),
+        };
         if self.spec.prefix_caching {
             self.find_prefix(&mut lease, tokens);
         }
         if let Some(slots) = &mut self.slots {
-            lease.held = slots.begin(&lease.pages);
+            lease.state = slots.begin(&lease.pages);
+        }
+        if let Some(windows) = &mut self.windows {
+            lease.window = windows.begin(&lease.pages);
         }
         lease.shared = lease.pages.len();
         lease.cached_rows = lease.shared as u32 * self.spec.page_rows;
@@ -187,22 +209,44 @@ impl Pool {
             lease.pages.push(page);
         }
         lease.known_pages = lease.pages.len() as u32;
-        let resumable = self.slots.as_ref().map_or(lease.pages.len(), |slots| slots.resumable(&lease.pages));
+        let resumable = self.resumable(&lease.pages);
         while lease.pages.len() > resumable {
             let page = lease.pages.pop().expect("there are more than are kept");
             self.dereference(page);
         }
     }
 
-    /// A new step begins. What the step before read of recurrent states can be had again.
+    /// Behind how many of the pages of a prefix a sequence can go on, by all kinds of memory.
+    fn resumable(&self, prefix: &[u32]) -> usize {
+        let mut pages = prefix.len();
+        loop {
+            let by_state = self.slots.as_ref().map_or(pages, |slots| slots.resumable(&prefix[..pages]));
+            let agreed = self.windows.as_ref().map_or(by_state, |windows| windows.resumable(&prefix[..by_state]));
+            if agreed == pages {
+                return pages;
+            }
+            pages = agreed;
+        }
+    }
+
+    /// A new step begins. What the step before read can be had again.
     pub fn turn(&mut self) {
         self.slots.iter_mut().for_each(Kind::turn);
+        self.windows.iter_mut().for_each(Kind::turn);
+    }
+
+    /// Appends the page table for layers with a window of a sequence whose rows at `rows` are in the present step, if they have pages of
+    /// their own.
+    pub fn window_table(&mut self, lease: &mut Lease, rows: Range<u32>, table: &mut Vec<u32>) {
+        if let Some(windows) = &mut self.windows {
+            windows.advance(&mut lease.window, rows, table);
+        }
     }
 
     /// Where the recurrent state of a sequence lies, if it has one yet, and where the present step puts it; `None` where the model has
     /// no state.
     pub fn advance(&mut self, lease: &mut Lease) -> Option<(Option<u32>, u32)> {
-        self.slots.as_mut().map(|slots| slots.advance(&mut lease.held))
+        self.slots.as_mut().map(|slots| slots.advance(&mut lease.state))
     }
 
     /// A slot for a snapshot of the recurrent state behind `rows` rows, which the present step computes; `None` where none is wanted
@@ -217,7 +261,7 @@ impl Pool {
         if !is_border || !is_wanted || !self.spec.prefix_caching {
             return None;
         }
-        self.slots.as_mut()?.snapshot(&mut lease.held, pages as usize - 1)
+        self.slots.as_mut()?.snapshot(&mut lease.state, pages as usize - 1)
     }
 
     /// Makes the lease long enough for `rows` rows, all of it or nothing. Cached pages are given up for it.
@@ -257,7 +301,10 @@ impl Pool {
                 None => self.index.insert(own, &key),
             }
             if let Some(slots) = &mut self.slots {
-                slots.publish(&mut lease.held, place, lease.pages[place]);
+                slots.publish(&mut lease.state, place, lease.pages[place]);
+            }
+            if let Some(windows) = &mut self.windows {
+                windows.publish(&mut lease.window, place, lease.pages[place]);
             }
             lease.shared = place + 1;
         }
@@ -266,7 +313,10 @@ impl Pool {
     /// Ends a sequence: every page it alone held is free, or cached if it can be found again.
     pub fn release(&mut self, lease: Lease) {
         if let Some(slots) = &mut self.slots {
-            slots.release(lease.held);
+            slots.release(lease.state);
+        }
+        if let Some(windows) = &mut self.windows {
+            windows.release(lease.window);
         }
         let mut pages = lease.pages;
         // From the end, so that a page is given up before the page it continues.
@@ -288,6 +338,7 @@ impl Pool {
             self.free.push(page);
         }
         self.slots.iter_mut().for_each(Kind::forget);
+        self.windows.iter_mut().for_each(Kind::forget);
     }
 
     /// Pages in all.
@@ -325,6 +376,22 @@ impl Pool {
         self.slots.as_ref().map_or(0, Kind::available)
     }
 
+    /// Pages of layers with a window that sequences hold.
+    pub fn windows_used(&self) -> u32 {
+        self.windows.as_ref().map_or(0, Kind::used)
+    }
+
+    /// Pages of layers with a window that nobody holds, those that could be found among them.
+    pub fn windows_available(&self) -> u32 {
+        self.windows.as_ref().map_or(0, Kind::available)
+    }
+
+    /// Whether a page of layers with a window holds nothing and belongs to nobody.
+    #[cfg(test)]
+    pub(crate) fn is_free_window(&self, page: u32) -> bool {
+        self.windows.as_ref().is_some_and(|windows| windows.is_free(page))
+    }
+
     /// Whether a page holds nothing and belongs to nobody.
     #[cfg(test)]
     pub(crate) fn is_free(&self, page: u32) -> bool {
@@ -342,6 +409,7 @@ impl Pool {
             let page = self.cached.pop()?;
             self.index.remove(page);
             self.slots.iter_mut().for_each(|slots| slots.unpublish(page));
+            self.windows.iter_mut().for_each(|windows| windows.unpublish(page));
             Some(page)
         })
     }

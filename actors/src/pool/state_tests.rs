@@ -3,7 +3,16 @@ use super::*;
 /// A pool of a model whose ops recur, for `sequences` at once.
 fn pool(sequences: u32, snapshots: u32) -> Pool {
     let states = StateSlots { running: 2 * sequences, snapshots };
-    Pool::new(PoolSpec { pages: 64, page_rows: 4, prefix_caching: true, two_forms: true, states, weights_version: 1 })
+    let windows = WindowPages::default();
+    Pool::new(PoolSpec {
+        pages: 64,
+        page_rows: 4,
+        prefix_caching: true,
+        two_forms: true,
+        states,
+        windows,
+        weights_version: 1,
+    })
 }
 
 /// Computes the rows of a prompt that were not found, `chunk` at a time, each chunk a step of its own.
@@ -77,7 +86,7 @@ fn snapshots_are_given_up_unused_longest_first_and_never_within_a_step() {
     assert_eq!([1, 2, 3].map(|seed| found(&mut pool, seed)), [0, 0, 8], "one slot is always free when a step begins");
     let mut reader = pool.begin(&tokens(3, 9), 9, 16);
     let (from, _) = pool.advance(&mut reader).expect("it has states");
-    let slot = pool.slots.as_mut().and_then(|slots| slots.snapshot(&mut Held::default(), 0));
+    let slot = pool.slots.as_mut().and_then(|slots| slots.snapshot(&mut slots::Held::default(), 0));
     assert!(slot.is_some() && slot != from, "what the step reads is not written in it");
     pool.release(reader);
 }
@@ -101,4 +110,99 @@ fn a_sequence_that_ends_early_gives_back_what_it_had_not_published() {
     let again = pool.begin(&prompt, 9, 16);
     assert_eq!(again.cached_rows(), 0);
     pool.release(again);
+}
+
+/// A pool of a model with windows of `window` rows, for two sequences and steps of 16 rows, two in flight.
+fn windowed(window: u32) -> Pool {
+    let windows = WindowPages { pages: 2 * (window.div_ceil(4) + 2) + 3 * (4 + 2), window };
+    let states = StateSlots::default();
+    Pool::new(PoolSpec {
+        pages: 64,
+        page_rows: 4,
+        prefix_caching: true,
+        two_forms: false,
+        states,
+        windows,
+        weights_version: 1,
+    })
+}
+
+/// Runs a prompt through a windowed pool in steps of 16 rows; its lease, and the table of its last step.
+fn run_windowed(pool: &mut Pool, prompt: &[u32]) -> (Lease, Vec<u32>) {
+    let rows = prompt.len() as u32;
+    let mut lease = pool.begin(prompt, rows, rows + 1);
+    pool.reserve(&mut lease, rows + 1).expect("the test's pool is large enough");
+    let (mut from, mut table) = (lease.cached_rows(), vec![]);
+    while from < rows {
+        pool.turn();
+        let to = rows.min(from + 16);
+        table.clear();
+        pool.window_table(&mut lease, from..to, &mut table);
+        pool.written(&mut lease, &prompt[..to as usize]);
+        from = to;
+    }
+    (lease, table)
+}
+
+#[test]
+fn pages_behind_the_window_are_given_up_while_a_sequence_runs() {
+    let mut pool = windowed(8);
+    let (lease, table) = run_windowed(&mut pool, &tokens(1, 61));
+    assert_eq!(table.len(), 16);
+    // The last step began at row 48, whose window begins at row 41.
+    assert!(
+        table[..10].iter().all(|&page| page == kernels::GONE) && !table[10..].contains(&kernels::GONE),
+        "{table:?}"
+    );
+    pool.turn();
+    assert_eq!(pool.windows_used(), 3, "rows 54 to 60 and the next one");
+    pool.release(lease);
+    assert_eq!((pool.windows_used(), pool.used()), (0, 0));
+}
+
+#[test]
+fn a_prompt_goes_on_where_its_whole_window_is_found() {
+    let mut pool = windowed(8);
+    let prompt = tokens(1, 33);
+    let (lease, _) = run_windowed(&mut pool, &prompt);
+    pool.release(lease);
+    let same = pool.begin(&prompt, 33, 40);
+    assert_eq!(same.cached_rows(), 32);
+    // Many other prompts take the pages of windows, but not those that a sequence holds.
+    for seed in 2..9 {
+        let (lease, _) = run_windowed(&mut pool, &tokens(seed, 33));
+        pool.release(lease);
+    }
+    let again = pool.begin(&prompt, 33, 40);
+    assert_eq!(again.cached_rows(), 32);
+    pool.release(again);
+    pool.release(same);
+    for seed in 9..16 {
+        let (lease, _) = run_windowed(&mut pool, &tokens(seed, 33));
+        pool.release(lease);
+    }
+    let late = pool.begin(&prompt, 33, 40);
+    assert_eq!(late.cached_rows(), 0, "its pages are there, its windows are not");
+    pool.release(late);
+    assert_eq!((pool.used(), pool.windows_used()), (0, 0));
+}
+
+#[test]
+fn equal_prompts_side_by_side_give_up_what_is_behind_their_windows() {
+    let mut pool = windowed(8);
+    let prompt = tokens(1, 120);
+    let mut leases = [pool.begin(&prompt, 120, 121), pool.begin(&prompt, 120, 121)];
+    leases.iter_mut().for_each(|lease| pool.reserve(lease, 121).expect("the test's pool is large enough"));
+    for from in (0..120).step_by(8) {
+        for lease in &mut leases {
+            pool.turn();
+            pool.window_table(lease, from..from + 8, &mut vec![]);
+        }
+        // The pages of one are found by their prefix; those of the other are its own, and never will be.
+        leases.iter_mut().for_each(|lease| pool.written(lease, &prompt[..from as usize + 8]));
+    }
+    pool.turn();
+    assert_eq!(pool.windows_used(), 2 * 2, "the rows that the next one sees");
+    leases.into_iter().for_each(|lease| pool.release(lease));
+    assert_eq!((pool.used(), pool.windows_used()), (0, 0));
 }

@@ -3,7 +3,8 @@ use proptest::prelude::*;
 
 fn spec(pages: u32) -> PoolSpec {
     let states = StateSlots::default();
-    PoolSpec { pages, page_rows: 4, prefix_caching: true, two_forms: false, states, weights_version: 1 }
+    let windows = WindowPages::default();
+    PoolSpec { pages, page_rows: 4, prefix_caching: true, two_forms: false, states, windows, weights_version: 1 }
 }
 
 fn run(pool: &mut Pool, tokens: &[u32]) -> Lease {

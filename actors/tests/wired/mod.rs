@@ -160,6 +160,7 @@ fn executors(plan: &Plan) -> BTreeMap<usize, Executor> {
         rows_max: settings.max_num_batched_tokens,
         sampled_max: settings.sampled_rows_max,
         pages: plan.pages(),
+        window_pages: plan.windows().pages,
         slots: plan.slots(),
     };
     let load = |spec: &WeightSpec, team: &Team| {

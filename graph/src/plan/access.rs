@@ -181,6 +181,19 @@ impl Call {
 }
 
 impl Program {
+    /// The window of each cache layer: how many positions a query reads of it; `None` reads all.
+    pub fn windows(&self) -> Vec<Option<u32>> {
+        let mut windows = vec![None; self.caches.len()];
+        for call in &self.calls {
+            if let Call::Attend { cache, how, .. } = call
+                && let Some(window) = windows.get_mut(*cache as usize)
+            {
+                *window = how.window;
+            }
+        }
+        windows
+    }
+
     /// Which rows lie in a port: those of the first operand there. `None` where no call uses it.
     pub fn rows_at(&self, place: Place) -> Option<RowSet> {
         let mut found = None;

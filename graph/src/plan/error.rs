@@ -131,6 +131,21 @@ pub enum PlanError {
         /// Sequences that fit.
         fits: u64,
     },
+    /// The windows of the sequences that are to run do not fit.
+    #[error("{sequences} running sequences with windows of {window} positions need {} on {device}, which has {} for them: \
+             lower max-num-seqs or max-num-batched-tokens, or raise kv-cache-memory-bytes", gib(*needs), gib(*has))]
+    WindowsTooLarge {
+        /// The device.
+        device: String,
+        /// Sequences asked for.
+        sequences: u32,
+        /// Positions of the largest window.
+        window: u32,
+        /// Bytes needed.
+        needs: u64,
+        /// Bytes there are.
+        has: u64,
+    },
     /// A device with more on it than it holds.
     #[error("{device} needs {} and has {}: weights {}, key/value cache {}, buffers {}", gib(*needs), gib(*has), gib(*weights), gib(*cache), gib(*buffers))]
     OverBudget {

@@ -1,7 +1,7 @@
 //! A plan in words: what `plan --explain` prints.
 
 use super::error::gib;
-use super::raw::{ActorPlan, Carries, Role, StateSlots};
+use super::raw::{ActorPlan, Carries, Role};
 use super::{Move, Plan};
 use std::fmt::Write;
 
@@ -74,12 +74,17 @@ pub fn explain(plan: &Plan) -> String {
 fn does(actor: &ActorPlan) -> String {
     match &actor.role {
         Role::Batcher => "forms steps from the requests".into(),
-        Role::Pool { pages, page_rows, states: StateSlots { running: 0, .. } } => {
-            format!("owns {pages} pages of {page_rows} positions")
+        Role::Pool { pages, page_rows, states, windows } => {
+            let mut owns = format!("owns {pages} pages of {page_rows} positions");
+            if windows.pages > 0 {
+                owns += &format!("; {} pages for windows of {} positions", windows.pages, windows.window);
+            }
+            if states.running > 0 {
+                let (running, snapshots) = (states.running, states.snapshots);
+                owns += &format!("; {running} slots of recurrent state, and {snapshots} for snapshots");
+            }
+            owns
         }
-        Role::Pool { pages, page_rows, states: StateSlots { running, snapshots } } => format!(
-            "owns {pages} pages of {page_rows} positions; {running} slots of recurrent state, and {snapshots} for snapshots"
-        ),
         Role::Feed => "resolves token ids".into(),
         Role::Stage { layers, program, .. } => {
             let states = match program.states.len() {

@@ -6,7 +6,9 @@ use super::fuse::{FusedNode, Fusion};
 use super::live::behind_first;
 use super::memory::{Placed, place};
 use super::partition::{Collective, Partitioned, Piece, Segment};
-use super::raw::{ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role, StateSlots};
+use super::raw::{
+    ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role, StateSlots, WindowPages,
+};
 use super::weights::Weights;
 use super::{Deployment, PlanError};
 use crate::axis::{Axis, ValueId};
@@ -30,7 +32,12 @@ pub(super) fn lower(whole: &Partitioned, deployment: &Deployment<'_>, plan: &mut
     lowering.actor(
         "pool".into(),
         None,
-        Role::Pool { pages: 0, page_rows: super::PAGE_ROWS, states: StateSlots::default() },
+        Role::Pool {
+            pages: 0,
+            page_rows: super::PAGE_ROWS,
+            states: StateSlots::default(),
+            windows: WindowPages::default(),
+        },
     );
     let feed = lowering.actor("feed".into(), Some(DeviceId(0)), Role::Feed);
     lowering.channel("tickets".into(), End { actor: batcher, port: 0 }, Carries::Ticket);

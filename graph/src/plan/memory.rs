@@ -6,7 +6,7 @@
 use super::call::{CacheSpec, Operand, Place, RowSet};
 use super::fuse::{FusedNode, Fusion};
 use super::partition::{Partitioned, Segment};
-use super::raw::{Settings, StateSlots};
+use super::raw::{ActorPlan, RawPlan, Role, Settings, StateSlots, WindowPages};
 use super::shard::{Dist, Layout};
 use super::{PAGE_ROWS, PlanError};
 use crate::axis::{Axis, ValueId};
@@ -147,8 +147,10 @@ fn first_fit(live: &[(Range<usize>, Range<u64>)], lifetime: &Range<usize>, bytes
 /// What the cache of one device is to hold, and what it may take.
 pub(super) struct CacheNeed {
     pub(super) device: String,
-    /// All cache layers on the device.
+    /// All cache layers on the device that keep a whole sequence.
     pub(super) caches: Vec<CacheSpec>,
+    /// Those that keep a window.
+    pub(super) windowed: Vec<CacheSpec>,
     /// Bytes of one slot of all recurrent states on the device.
     pub(super) slot_bytes: u64,
     /// Bytes that all of it may take.
@@ -159,6 +161,11 @@ impl CacheNeed {
     /// Bytes of one page of all cache layers.
     pub(super) fn page_bytes(&self) -> u64 {
         self.caches.iter().map(|c| c.page_bytes(PAGE_ROWS)).sum()
+    }
+
+    /// Bytes of one page of all layers with a window.
+    pub(super) fn window_bytes(&self) -> u64 {
+        self.windowed.iter().map(|c| c.page_bytes(PAGE_ROWS)).sum()
     }
 }
 
@@ -175,7 +182,8 @@ pub(super) fn slots(
 ) -> StateSlots {
     let mut most = u64::from(u32::MAX / 2);
     for need in needs.iter().filter(|need| need.slot_bytes > 0) {
-        let share = if need.caches.is_empty() { need.budget } else { need.budget / 2 };
+        let alone = need.caches.is_empty() && need.windowed.is_empty();
+        let share = if alone { need.budget } else { need.budget / 2 };
         let fits = share / need.slot_bytes;
         let wanted = if sequences_given { settings.max_num_seqs } else { 1 };
         if fits < 2 * u64::from(wanted) {
@@ -202,6 +210,63 @@ pub(super) fn slots(
         need.budget = need.budget.saturating_sub(need.slot_bytes * u64::from(running + snapshots));
     }
     StateSlots { running, snapshots }
+}
+
+/// The largest window of a plan's layers; 0 where there is none, or one that is no shorter than the longest sequence.
+pub(super) fn window(plan: &RawPlan) -> u32 {
+    let of_actor = |actor: &ActorPlan| match &actor.role {
+        Role::Stage { program, .. } => program.windows().into_iter().flatten().max(),
+        Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => None,
+    };
+    let largest = plan.actors.iter().filter_map(of_actor).max().unwrap_or(0);
+    if largest < plan.settings.max_model_len { largest } else { 0 }
+}
+
+/// Pages that running sequences and the steps in flight can need of layers with a window.
+///
+/// Between steps a sequence holds the pages of its window, and one more at either end; within one as many more as its rows fill. Pages
+/// behind the window that are not yet known to be written wait for that, at most those of the steps in flight.
+fn window_need(window: u32, settings: &Settings) -> u64 {
+    let (rows, sequences) = (u64::from(settings.max_num_batched_tokens), u64::from(settings.max_num_seqs));
+    let a_step = rows.div_ceil(PAGE_ROWS.into()) + sequences;
+    sequences * (u64::from(window.div_ceil(PAGE_ROWS)) + 2) + (u64::from(settings.in_flight) + 1) * a_step
+}
+
+/// Pages of layers with a window, within half of what is there where other layers keep whole sequences; what they take is off the
+/// budgets then. The smallest device decides.
+pub(super) fn windows(
+    needs: &mut [CacheNeed],
+    window: u32,
+    settings: &mut Settings,
+    sequences_given: bool,
+    faults: &mut Vec<PlanError>,
+) -> WindowPages {
+    if window == 0 {
+        return WindowPages::default();
+    }
+    let share = |need: &CacheNeed| if need.caches.is_empty() { need.budget } else { need.budget / 2 };
+    let bounded = needs.iter().filter(|need| need.window_bytes() > 0);
+    let fits = bounded.clone().map(|need| share(need) / need.window_bytes()).min().unwrap_or(0);
+    let asked = settings.max_num_seqs;
+    while !sequences_given && settings.max_num_seqs > 1 && window_need(window, settings) > fits {
+        settings.max_num_seqs = settings.max_num_seqs.saturating_sub(settings.max_num_seqs.div_ceil(16)).max(1);
+    }
+    let pages = window_need(window, settings);
+    if pages > fits {
+        let tight = bounded.min_by_key(|need| share(need) / need.window_bytes());
+        if let Some((device, need)) = tight.map(|need| (need.device.clone(), need)) {
+            let (needs, has) = (pages * need.window_bytes(), share(need));
+            faults.push(PlanError::WindowsTooLarge { device, sequences: settings.max_num_seqs, window, needs, has });
+        }
+    } else if settings.max_num_seqs < asked {
+        let note =
+            format!("max-num-seqs lowered from {asked} to {}: pages of layers with a window", settings.max_num_seqs);
+        settings.notes.push(note);
+    }
+    for need in needs {
+        need.budget = need.budget.saturating_sub(need.window_bytes() * pages);
+    }
+    WindowPages { pages: pages.min(u64::from(u32::MAX / 2)) as u32, window }
 }
 
 /// Pages of the pool: those asked for by `--kv-cache-memory-bytes`, or what the largest batch needs, within what is free.

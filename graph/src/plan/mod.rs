@@ -27,7 +27,7 @@ pub use call::{CacheSpec, Call, Cut, Operand, Place, Program, RowSet, StateSpec,
 pub use error::PlanError;
 pub use raw::{
     ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role, Settings,
-    StateSlots, VERSION,
+    StateSlots, VERSION, WindowPages,
 };
 pub use settings::{Bounds, Deployment, DeviceSpec};
 pub use shard::{Dist, Layout, Rule, Rules};
@@ -86,6 +86,15 @@ impl Plan {
             Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => false,
         };
         self.0.actors.iter().any(calls)
+    }
+
+    /// Pages of layers with a window; none where no layer has pages of its own for it.
+    pub fn windows(&self) -> WindowPages {
+        let windows = |a: &ActorPlan| match a.role {
+            Role::Pool { windows, .. } => Some(windows),
+            Role::Batcher | Role::Feed | Role::Stage { .. } | Role::Communicator { .. } | Role::Sampler { .. } => None,
+        };
+        self.0.actors.iter().find_map(windows).unwrap_or_default()
     }
 
     /// Slots of recurrent state: those of running sequences and those of snapshots.
@@ -201,7 +210,9 @@ fn devices(deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) {
 /// Adds up what lies on each device, and gives the pool the pages that fit.
 fn budget(plan: &mut RawPlan, sequences_given: bool, faults: &mut Vec<PlanError>) {
     let mut caches: Vec<Vec<CacheSpec>> = vec![vec![]; plan.devices.len()];
+    let mut windowed: Vec<Vec<CacheSpec>> = caches.clone();
     let mut slot_bytes = vec![0; plan.devices.len()];
+    let window = memory::window(plan);
     for (bytes, device) in weights::device_bytes(plan).into_iter().zip(&mut plan.devices) {
         device.weight_bytes = bytes;
     }
@@ -209,7 +220,10 @@ fn budget(plan: &mut RawPlan, sequences_given: bool, faults: &mut Vec<PlanError>
         let (Some(device), Role::Stage { program, .. }) = (actor.device, &actor.role) else { continue };
         let Some(held) = plan.devices.get_mut(device.index()) else { continue };
         held.buffer_bytes += program.scratch_bytes;
-        caches[device.index()].extend(&program.caches);
+        for (cache, own) in program.caches.iter().zip(program.windows()) {
+            let kind = if own.is_some() && window > 0 { &mut windowed } else { &mut caches };
+            kind[device.index()].push(*cache);
+        }
         slot_bytes[device.index()] += program.states.iter().map(|s| s.slot_bytes()).sum::<u64>();
     }
     for channel in &plan.channels {
@@ -219,20 +233,21 @@ fn budget(plan: &mut RawPlan, sequences_given: bool, faults: &mut Vec<PlanError>
         }
     }
     let mut needs: Vec<memory::CacheNeed> = vec![];
-    for ((device, caches), slot_bytes) in plan.devices.iter().zip(&caches).zip(slot_bytes) {
+    for (((device, caches), windowed), slot_bytes) in plan.devices.iter().zip(caches).zip(windowed).zip(slot_bytes) {
         let free = device.memory_bytes.saturating_sub(device.weight_bytes + device.buffer_bytes);
         let budget = plan.settings.kv_cache_memory_bytes.unwrap_or(free / 2);
-        needs.push(memory::CacheNeed { device: device.name.clone(), caches: caches.clone(), slot_bytes, budget });
+        needs.push(memory::CacheNeed { device: device.name.clone(), caches, windowed, slot_bytes, budget });
     }
     let slots = memory::slots(&mut needs, &mut plan.settings, sequences_given, faults);
+    let windows = memory::windows(&mut needs, window, &mut plan.settings, sequences_given, faults);
     let found = memory::pages(&needs, &mut plan.settings, faults);
     for actor in &mut plan.actors {
-        if let Role::Pool { pages, states, .. } = &mut actor.role {
-            (*pages, *states) = (found, slots);
+        if let Role::Pool { pages, states, windows: own, .. } = &mut actor.role {
+            (*pages, *states, *own) = (found, slots, windows);
         }
     }
     for (device, need) in plan.devices.iter_mut().zip(&needs) {
-        device.cache_bytes = need.page_bytes() * u64::from(found);
+        device.cache_bytes = need.page_bytes() * u64::from(found) + need.window_bytes() * u64::from(windows.pages);
         device.state_bytes = need.slot_bytes * u64::from(slots.running + slots.snapshots);
     }
 }

@@ -55,6 +55,15 @@ pub struct DevicePlan {
     pub buffer_bytes: u64,
 }
 
+/// Pages of layers whose queries read a window of their past: what lies behind it is given up while a sequence runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct WindowPages {
+    /// How many. None where no layer has a window, or where windows are as long as sequences: those layers use the other pages.
+    pub pages: u32,
+    /// Positions that a query reads: the largest window of all layers.
+    pub window: u32,
+}
+
 /// Slots of recurrent state: what a sequence leaves behind in ops whose state has one size however long the sequence is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct StateSlots {
@@ -107,6 +116,9 @@ pub enum Role {
         /// Slots of recurrent state.
         #[serde(default)]
         states: StateSlots,
+        /// Pages of layers with a window.
+        #[serde(default)]
+        windows: WindowPages,
     },
     /// Resolves token ids. Input 0: tickets; input 1: samples. Output 0: ids.
     Feed,

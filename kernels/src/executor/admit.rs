@@ -43,6 +43,22 @@ pub(super) fn step(step: &Step, limits: Limits, (page_rows, positions_max): (u32
     if next != step.rows { beyond("rows of all spans", step.rows.into(), next.into()) } else { Ok(()) }
 }
 
+/// Holds the page tables of layers with a window against the pages there are: of every span all pages that its rows see.
+pub(super) fn windows(step: &Step, window: u32, limits: Limits, page_rows: u32) -> Result<(), KernelError> {
+    let beyond = |what, limit: u64, got: u64| Err(KernelError::Step { step: step.id, what, limit, got });
+    if step.windows.len() != step.pages.len() {
+        return beyond("pages of windows", step.pages.len() as u64, step.windows.len() as u64);
+    }
+    for span in &step.spans {
+        let first = (span.start + 1).saturating_sub(window) / page_rows;
+        let seen = &step.windows_of(span)[first as usize..(span.start + span.rows).div_ceil(page_rows) as usize];
+        if let Some(&page) = seen.iter().find(|&&page| page >= limits.window_pages) {
+            return beyond("a page of a window", u64::from(limits.window_pages.saturating_sub(1)), page.into());
+        }
+    }
+    Ok(())
+}
+
 /// Holds the states of a step against the slots there are.
 pub(super) fn states(step: &Step, limits: Limits) -> Result<(), KernelError> {
     crate::states::check(step, limits.slots).map_err(|(what, limit, got)| KernelError::Step {

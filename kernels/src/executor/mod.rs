@@ -40,6 +40,8 @@ pub struct Limits {
     pub sampled_max: u32,
     /// Pages of the cache.
     pub pages: u32,
+    /// Pages of layers with a window; none where they use the others.
+    pub window_pages: u32,
     /// Slots of recurrent state; none where no op recurs.
     pub slots: u32,
 }
@@ -52,6 +54,8 @@ pub struct Executor {
     states: Vec<States>,
     scratch: Memory,
     limits: Limits,
+    /// The largest window, where layers with one have pages of their own.
+    window: Option<u32>,
     team: Arc<Team>,
     isa: Isa,
     contract_room: ops::contract::Room,
@@ -126,8 +130,12 @@ impl Executor {
         let weights: Vec<Arc<Weight>> = weights.into_iter().map(Into::into).collect();
         let mut faults = check::program(&program, &weights, limits);
         let mut caches = vec![];
-        for spec in &program.caches {
-            match Cache::new(*spec, limits.pages as usize) {
+        let windows = program.windows();
+        let window = windows.iter().flatten().copied().max().filter(|_| limits.window_pages > 0);
+        for (spec, own) in program.caches.iter().zip(windows) {
+            let is_windowed = own.is_some() && window.is_some();
+            let pages = if is_windowed { limits.window_pages } else { limits.pages };
+            match Cache::new(*spec, pages as usize).map(|cache| cache.windowed(is_windowed)) {
                 Ok(cache) => caches.push(cache),
                 Err(fault) => faults.push(fault),
             }
@@ -196,6 +204,7 @@ impl Executor {
             caches,
             states,
             limits,
+            window,
             team,
             isa,
             angles,
@@ -238,6 +247,9 @@ impl Executor {
         observer: &mut dyn FnMut(usize),
     ) -> Result<(), KernelError> {
         admit::step(step, self.limits, (PAGE_ROWS, self.positions_max))?;
+        if let Some(window) = self.window {
+            admit::windows(step, window, self.limits, PAGE_ROWS)?;
+        }
         if !self.states.is_empty() {
             admit::states(step, self.limits)?;
         }

@@ -6,7 +6,7 @@ use graph::plan::{CacheSpec, WeightId, WeightUse};
 use graph::{Attention, Binary, DType, Norm, Rope, Unary};
 
 const HIDDEN: u32 = 40;
-const LIMITS: Limits = Limits { rows_max: 80, sampled_max: 4, pages: 12, slots: 0 };
+const LIMITS: Limits = Limits { rows_max: 80, sampled_max: 4, pages: 12, window_pages: 0, slots: 0 };
 
 fn all(place: Place, width: u32) -> Operand {
     Operand { place, width, rows: RowSet::All }

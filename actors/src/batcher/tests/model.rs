@@ -4,6 +4,7 @@
 use crate::batcher::{Capture, Finish, SequenceSpec};
 use crate::pool::PoolSpec;
 use crate::ticket::{RowFault, Samples, Score, Ticket, Token};
+use graph::plan::WindowPages;
 use std::collections::BTreeMap;
 
 /// Elements of a captured row.
@@ -28,9 +29,14 @@ fn seen(token: u32, is_generated: bool) -> u64 {
     u64::from(token) + u64::from(is_generated) * VOCAB
 }
 
-/// The state of a row from those before it, and from what recurs where anything does.
+/// The state of a row from those before it, those in its window where there is one, and from what recurs where anything does.
 fn state(before: impl Iterator<Item = u64>, seen: u64, recurrent: Option<u64>) -> u64 {
     mix(before.fold(recurrent.unwrap_or(1), mix), seen)
+}
+
+/// The first position before `position` that a row sees of layers with a window; all are behind where none has one.
+fn window_start(windows: WindowPages, position: usize) -> usize {
+    if windows.pages == 0 { position } else { (position + 1).saturating_sub(windows.window as usize) }
 }
 
 fn token_of(state: u64) -> u32 {
@@ -80,7 +86,8 @@ pub(super) fn alone(spec: &SequenceSpec, pool: &PoolSpec, fails: bool) -> Outcom
         let generated = spec.generated_from.map_or(spec.prompt.len(), |first| first as usize);
         let seen = seen(tokens[position], pool.two_forms && position >= generated);
         recurrent = recurrent.map(|before| mix(before, seen));
-        let now = state(states.iter().copied(), seen, recurrent);
+        let window = states[window_start(pool.windows, position)..].iter();
+        let now = state(states.iter().chain(window).copied(), seen, recurrent);
         states.push(now);
         let generates = states.len() == tokens.len() && spec.max_tokens > 0;
         let told = states.len() >= spec.prompt_logprobs_from as usize;
@@ -127,6 +134,9 @@ pub(super) struct Model {
     cells: Vec<u64>,
     /// Recurrent states.
     slots: Vec<u64>,
+    /// Pages of layers with a window.
+    window_cells: Vec<u64>,
+    windows: WindowPages,
     page_rows: usize,
     two_forms: bool,
     fails: bool,
@@ -139,13 +149,20 @@ impl Model {
         let cells = vec![POISON; (spec.pages * spec.page_rows) as usize];
         let (page_rows, two_forms) = (spec.page_rows as usize, spec.two_forms);
         let slots = vec![POISON; (spec.states.running + spec.states.snapshots) as usize];
-        Self { cells, slots, page_rows, two_forms, fails, histories: BTreeMap::new() }
+        let (windows, window_cells) = (spec.windows, vec![POISON; (spec.windows.pages * spec.page_rows) as usize]);
+        Self { cells, slots, window_cells, windows, page_rows, two_forms, fails, histories: BTreeMap::new() }
     }
 
     /// Overwrites a page that belongs to nobody.
     pub(super) fn poison(&mut self, page: u32) {
         let first = page as usize * self.page_rows;
         self.cells[first..first + self.page_rows].fill(POISON);
+    }
+
+    /// Overwrites a page of layers with a window that belongs to nobody.
+    pub(super) fn poison_window(&mut self, page: u32) {
+        let first = page as usize * self.page_rows;
+        self.window_cells[first..first + self.page_rows].fill(POISON);
     }
 
     /// How many slots of recurrent state there are.
@@ -171,20 +188,32 @@ impl Model {
             for &page in &table[(span.start as usize).div_ceil(self.page_rows)..] {
                 self.poison(page);
             }
+            let windowed = if self.windows.pages > 0 { ticket.step.windows_of(span) } else { &[] };
+            let begun = windowed.get((span.start as usize).div_ceil(self.page_rows)..).unwrap_or_default();
+            begun.iter().for_each(|&page| self.poison_window(page));
             let cell = |position: usize| {
                 table[position / self.page_rows] as usize * self.page_rows + position % self.page_rows
             };
+            let page_rows = self.page_rows;
+            let window_cell =
+                |position: usize| windowed[position / page_rows] as usize * page_rows + position % page_rows;
             for at in 0..span.rows {
                 let (row, position) = ((span.first_row + at) as usize, (span.start + at) as usize);
                 let seen = seen(ids[row], self.two_forms && at >= span.prompt_rows());
                 recurrent = recurrent.map(|before| mix(before, seen));
-                states[row] = state((0..position).map(|before| self.cells[cell(before)]), seen, recurrent);
+                let window = window_start(self.windows, position)..position;
+                let window = window.map(|before| self.window_cells[window_cell(before)]);
+                let before = (0..position).map(|before| self.cells[cell(before)]).chain(window);
+                states[row] = state(before, seen, recurrent);
                 for snapshot in place.iter().flat_map(|place| ticket.step.snapshots_of(place)) {
                     if snapshot.end as usize == position + 1 {
                         self.slots[snapshot.slot as usize] = recurrent.expect("it has a state");
                     }
                 }
                 self.cells[cell(position)] = states[row];
+                if self.windows.pages > 0 {
+                    self.window_cells[window_cell(position)] = states[row];
+                }
             }
             if let (Some(place), Some(recurrent)) = (place, recurrent) {
                 self.slots[place.to as usize] = recurrent;

@@ -44,8 +44,8 @@ pub(super) struct World {
     model: Model,
     feeder: Feeder,
     fails: bool,
-    /// Written, not yet entered, each with the pages and the slots of recurrent state that were free before it.
-    written: VecDeque<(Ticket, Vec<u32>, Vec<u32>)>,
+    /// Written, not yet entered, each with the pages, slots of recurrent state and pages of windows that were free before it.
+    written: VecDeque<(Ticket, [Vec<u32>; 3])>,
     /// Computed; the tokens are not yet at the feed.
     computed: VecDeque<Samples>,
     /// At the feed; not yet at the host.
@@ -93,7 +93,9 @@ impl World {
     /// Writes a step if one can be written.
     pub(super) fn fill(&mut self) -> bool {
         let free = (0..self.batcher.pool().capacity()).filter(|&page| self.batcher.pool().is_free(page)).collect();
-        let slots = (0..self.model.slots()).filter(|&slot| self.batcher.pool().is_free_slot(slot)).collect();
+        let pool = self.batcher.pool();
+        let slots = (0..self.model.slots()).filter(|&slot| pool.is_free_slot(slot)).collect();
+        let windows = (0..pool.spec().windows.pages).filter(|&page| pool.is_free_window(page)).collect();
         let mut ticket = self.batcher.ticket();
         let oldest = self.running_serials().next();
         if !self.batcher.fill(&mut ticket) {
@@ -107,17 +109,19 @@ impl World {
         assert!(oldest.is_none_or(stays), "the oldest running sequence was preempted");
         self.steps += 1;
         self.rows.push(ticket.step.rows);
-        self.written.push_back((ticket, free, slots));
+        self.written.push_back((ticket, [free, slots, windows]));
         true
     }
 
     /// Lets the next step into the pipeline if its tokens are there.
     pub(super) fn enter(&mut self) -> bool {
-        let Some((ticket, free, slots)) = self.written.pop_front_if(|(ticket, ..)| self.feeder.ready(ticket)) else {
+        let Some((ticket, free)) = self.written.pop_front_if(|(ticket, _)| self.feeder.ready(ticket)) else {
             return false;
         };
+        let [free, slots, windows] = free;
         free.into_iter().for_each(|page| self.model.poison(page));
         slots.into_iter().for_each(|slot| self.model.poison_slot(slot));
+        windows.into_iter().for_each(|page| self.model.poison_window(page));
         let mut ids = vec![0; ticket.feeds.len()];
         self.feeder.resolve(&ticket, &mut ids).expect("it is ready");
         self.computed.push_back(self.model.run(&ticket, &ids));
@@ -183,6 +187,7 @@ impl World {
         assert_eq!((pool.used(), pool.free() + pool.cached()), (0, pool.capacity()), "the idle pool adds up");
         let states = pool.spec().states;
         assert_eq!((pool.states_used(), pool.states_available()), (0, states.running + states.snapshots));
+        assert_eq!((pool.windows_used(), pool.windows_available()), (0, pool.spec().windows.pages));
         for (id, seen) in &self.seen {
             let wanted = alone(&seen.spec, &self.batcher.spec().pool, self.fails);
             let got = &seen.outcome;
@@ -248,6 +253,23 @@ impl World {
         assert!(pages.is_sorted_by(|one, other| one < other), "two sequences write one page in step {}", step.id);
         assert_eq!(row, step.rows);
         self.check_states(step);
+        self.check_windows(step);
+    }
+
+    /// Pages of windows that a step writes are one sequence's, and nobody else sees them in that step.
+    fn check_windows(&self, step: &Step) {
+        let spec = self.batcher.spec().pool;
+        assert_eq!(step.windows.len(), if spec.windows.pages > 0 { step.pages.len() } else { 0 });
+        let spans = if spec.windows.pages > 0 { &step.spans[..] } else { &[] };
+        for (number, span) in spans.iter().enumerate() {
+            let first = (span.start + 1).saturating_sub(spec.windows.window) / spec.page_rows;
+            let seen = &step.windows_of(span)[first as usize..];
+            assert!(seen.iter().all(|&page| page < spec.windows.pages), "a row sees a page that is gone");
+            for other in spans.iter().skip(number + 1).chain(&spans[..number]) {
+                let written = &step.windows_of(other)[(other.start / spec.page_rows) as usize..];
+                assert!(written.iter().all(|page| !seen.contains(page)), "two sequences share a page that one writes");
+            }
+        }
     }
 
     /// Every span of a recurrent model has a state, and what a step writes is written once and read by nobody.

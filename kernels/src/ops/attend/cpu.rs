@@ -78,7 +78,7 @@ impl Append<'_> {
     fn run<F: Format>(&self) {
         let (dim, width) = (self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim);
         for span in &self.step.spans {
-            let pages = self.step.pages_of(span);
+            let pages = self.cache.table(self.step, span);
             for row in 0..span.rows as usize {
                 let position = span.start as usize + row;
                 for head in self.range.clone() {
@@ -158,7 +158,7 @@ pub(crate) unsafe fn run(
                 heads,
                 operands,
                 cache,
-                pages: step.pages_of(&item.span),
+                pages: cache.table(step, &item.span),
                 head: number % heads.kv_heads,
                 row: (item.span.first_row + item.first) as usize,
                 position: (item.span.start + item.first) as usize,

@@ -8,17 +8,17 @@ use crate::isa::{Kernel, Simd, math, sum_lanes};
 use crate::panel::{Ahead, Format, LANES, sweep};
 use std::ops::Range;
 
-/// Scores of a tile with `count` pages from `page` on.
+/// Scores of a tile with `count` pages from `page` on; pages before `from` are not looked at.
 #[inline(always)]
 pub(super) fn scores<S: Simd, F: Format>(
     s: S,
     task: &mut Task<'_>,
     tile: Tile,
-    pages: &[u32],
+    (pages, from): (&[u32], usize),
     page: usize,
     count: usize,
 ) {
-    let at = (pages, page, tile.first);
+    let at = (pages, from, page, tile.first);
     match (tile.rows, count, tile.alone) {
         (1, 4, _) => score_pages::<S, F, 1, 4, true>(s, task, at),
         (1, _, _) => score_pages::<S, F, 1, 1, true>(s, task, at),
@@ -40,7 +40,7 @@ pub(super) fn scores<S: Simd, F: Format>(
 fn score_pages<S: Simd, F: Format, const R: usize, const P: usize, const STREAM: bool>(
     s: S,
     task: &mut Task<'_>,
-    (pages, page, first): (&[u32], usize, usize),
+    (pages, from, page, first): (&[u32], usize, usize, usize),
 ) {
     let keys: [&[F::Line]; P] = std::array::from_fn(|p| lines::<F>(task, pages[page + p]).0);
     let q = &task.desk.q[first * task.heads.head_dim..][..R * task.heads.head_dim];
@@ -49,7 +49,7 @@ fn score_pages<S: Simd, F: Format, const R: usize, const P: usize, const STREAM:
         // The pages that follow, or the first values.
         let next = std::array::from_fn(|p| match pages.get(page + P + p) {
             Some(&page) => lines::<F>(task, page).0.as_ptr(),
-            None => lines::<F>(task, pages[p.min(pages.len() - 1)]).1.as_ptr(),
+            None => lines::<F>(task, pages[(from + p).min(pages.len() - 1)]).1.as_ptr(),
         });
         F::stream(s, keys, q, &mut sums, Ahead::lines::<F>(next));
     } else {

@@ -4,7 +4,7 @@ use crate::isa::Isa;
 use crate::ops::Workers;
 use crate::ops::samples::{assert_close, bits, numbers, sets, team};
 use crate::slab::Slab;
-use crate::step::{Span, Step};
+use crate::step::{GONE, Span, Step};
 use graph::plan::CacheSpec;
 use graph::{Attention, DType};
 use half::{bf16, f16};
@@ -69,7 +69,9 @@ fn attend_spoiled(case: &Case, spoiled: usize) -> Vec<Vec<f32>> {
     let (kv_heads, head_dim) = (heads.kv_heads as u32, heads.head_dim as u32);
     let needed: Vec<usize> = case.rows.iter().map(|rows| rows.div_ceil(PAGE)).collect();
     let pages: usize = needed.iter().sum::<usize>() + 3;
-    let mut cache = Cache::new(CacheSpec { kv_heads, head_dim, dtype: case.dtype }, pages).expect("floats");
+    let cache = Cache::new(CacheSpec { kv_heads, head_dim, dtype: case.dtype }, pages).expect("floats");
+    // Pages behind the window of a step's first row are gone.
+    let mut cache = cache.windowed(heads.how.window.is_some());
     let mut order: Vec<u32> = (0..pages as u32).collect();
     if case.scattered {
         order.sort_by_key(|page| page * 7919 % 104_729 % 97);
@@ -103,6 +105,8 @@ fn attend_spoiled(case: &Case, spoiled: usize) -> Vec<Vec<f32>> {
                 pages: table.len() as u32,
             });
             step.pages.extend_from_slice(table);
+            let first = heads.how.first(from as u32) as usize / PAGE;
+            step.windows.extend(table.iter().enumerate().map(|(place, &page)| if place < first { GONE } else { page }));
             step.rows += (to - from) as u32;
             members.push((i, to - from));
             for (operand, (data, width)) in

@@ -167,7 +167,7 @@ fn tile<S: Simd, F: Format>(s: S, task: &mut Task<'_>, tile: Tile) {
     }
     let pages = &task.pages[block * (BLOCK / PAGE)..][..touched.end];
     by_panels(tile.panels(), touched.len(), |page, count| {
-        scores::<S, F>(s, task, tile, pages, touched.start + page, count);
+        scores::<S, F>(s, task, tile, (pages, touched.start), touched.start + page, count);
     });
     let mut found = [(0.0, 0.0); BLOCK_ROWS];
     for r in sight.queries() {

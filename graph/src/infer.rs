@@ -49,6 +49,15 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             at.wants(fits, "weight", &format!("the last axes of [{}]", draft.names(x)), w)?;
             at.constant(norm.eps.is_finite() && norm.eps >= 0.0, "eps", norm.eps, "0 or more")?;
             at.constant(norm.offset.is_finite(), "offset", norm.offset, "a finite number")?;
+            if let Some(run) = norm.run {
+                let behind = draft.elements(&w[1..]);
+                at.constant(
+                    w.len() >= 2 && u64::from(run) == behind,
+                    "run",
+                    run,
+                    "the elements behind the weight's first axis",
+                )?;
+            }
             Ok(x.to_vec())
         }
         Op::Rope { x, ref rope } => {

@@ -104,7 +104,9 @@ impl Interpreter<'_> {
             }
             Op::Norm { x, norm: how, .. } => {
                 let w = self.param(op);
-                self.value(x).data.chunks_exact(w.len()).flat_map(|run| norm(run, &w, how)).collect()
+                let n = how.run.map_or(w.len(), |run| run as usize);
+                let runs = self.value(x).data.chunks_exact(n).zip(w.chunks_exact(n).cycle());
+                runs.flat_map(|(run, w)| norm(run, w, how)).collect()
             }
             Op::Rope { x, ref rope } => rotate(self.value(x), &rope.over(self.tokens.len() as u32)),
             Op::Attend { q, k, v, sinks, how } => {

@@ -53,6 +53,10 @@ pub struct Norm {
     /// Added to the weight: 1 where a checkpoint stores the scale less one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub offset: f32,
+    /// Elements that are normalised together; `None` takes all of the weight's. Those of its axes behind the first: then each entry of
+    /// the first axis is normalised alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<u32>,
 }
 
 fn is_zero(offset: &f32) -> bool {
@@ -62,12 +66,12 @@ fn is_zero(offset: &f32) -> bool {
 impl Norm {
     /// RMS norm with the weight as it is.
     pub fn rms(eps: f32) -> Self {
-        Self { kind: NormKind::Rms, eps, offset: 0.0 }
+        Self { kind: NormKind::Rms, eps, offset: 0.0, run: None }
     }
 
     /// Layer norm with the weight as it is.
     pub fn layer(eps: f32) -> Self {
-        Self { kind: NormKind::Layer, eps, offset: 0.0 }
+        Self { kind: NormKind::Layer, eps, offset: 0.0, run: None }
     }
 }
 

@@ -71,8 +71,11 @@ fn op_text(draft: &Draft, op: &Op) -> String {
         write!(text, " {name}{place}").expect("a String takes any text");
     }
     match op {
-        Op::Norm { norm, .. } if norm.offset == 0.0 => text + &format!(" eps={}", norm.eps),
-        Op::Norm { norm, .. } => text + &format!(" eps={} offset={}", norm.eps, norm.offset),
+        Op::Norm { norm, .. } => {
+            let offset = if norm.offset == 0.0 { String::new() } else { format!(" offset={}", norm.offset) };
+            let run = norm.run.map(|run| format!(" run={run}")).unwrap_or_default();
+            text + &format!(" eps={}{offset}{run}", norm.eps)
+        }
         Op::Attend { how, .. } => {
             let optional = |name, value: Option<String>| value.map(|v| format!(" {name}={v}")).unwrap_or_default();
             let window = optional("window", how.window.map(|w| w.to_string()));
@@ -300,5 +303,5 @@ fn optional<T: std::str::FromStr>(words: &[&str], name: &'static str) -> Read<Op
 
 fn norm(words: &[&str], kind: NormKind) -> Read<Norm> {
     let offset = optional(words, "offset=")?.unwrap_or(0.0);
-    Ok(Norm { kind, eps: constant(words, "eps=")?, offset })
+    Ok(Norm { kind, eps: constant(words, "eps=")?, offset, run: optional(words, "run=")? })
 }

@@ -61,6 +61,11 @@ fn graphs() {
     graph("[vocab, hidden]", "[vocab, vocab]", "weight model.embed_tokens.weight [vocab, vocab]: one axis named twice");
     graph("%2 = rms_norm %1", "%2 = rms_norm %9", "%2 (rms_norm) reads %9, which is not computed before it");
     graph("eps=0.000001", "eps=-1", "%2 (rms_norm): eps is -1; allowed: 0 or more");
+    graph(
+        "eps=0.000001",
+        "eps=0.000001 run=8",
+        "%2 (rms_norm): run is 8; allowed: the elements behind the weight's first axis",
+    );
     graph("\"dims\":4", "\"dims\":3", "%6 (rope): dims is 3; allowed: even, and at most the length of the last axis");
     graph(
         "layer 1",

@@ -50,8 +50,9 @@ impl Default for Rules {
         let must = |axis| Rule { axes: vec![axis], whole: None };
         let heads = Rule { axes: vec!["kv_heads", "queries_per_kv"], whole: Some("attention") };
         let vocab = Rule { axes: vec!["vocab"], whole: Some("the embedding and the head") };
-        let inner = ["scan_heads", "ffn", "expert_ffn", "shared_ffn"].map(must);
-        Self { tensor: [heads].into_iter().chain(inner).chain([vocab]).collect(), expert: None }
+        let scans = Rule { axes: vec!["scan_heads", "values_per_head"], whole: None };
+        let inner = ["ffn", "expert_ffn", "shared_ffn"].map(must);
+        Self { tensor: [heads, scans].into_iter().chain(inner).chain([vocab]).collect(), expert: None }
     }
 }
 
@@ -121,11 +122,14 @@ pub fn shard(model: &Model, ranks: u32, rules: &Rules) -> Result<Sharded, Vec<Pl
     let mut cuts: Vec<Option<usize>> = vec![None; model.params().len()];
     for node in model.nodes() {
         for param in node.op.params() {
-            // A norm sums over all of its axes.
-            let whole = matches!(node.op, Op::Norm { .. });
+            // A norm sums over all of its axes, or over all but the first.
+            let allowed = |at: &usize| {
+                let Op::Norm { norm, .. } = &node.op else { return true };
+                norm.run.is_some() && *at == 0
+            };
             let by_expert = routed(model, &node.op);
             let is_cut = |a: &Axis| cut.contains(a) || (by_expert && dealt == Some(*a));
-            cuts[param.index()] = model.param(param).axes.iter().position(is_cut).filter(|_| !whole);
+            cuts[param.index()] = model.param(param).axes.iter().position(is_cut).filter(allowed);
         }
     }
     let mut out = Sharded { model: model.clone(), ranks, held: vec![], asks: vec![], cuts, dealt, notes };
@@ -151,9 +155,13 @@ fn used(model: &Model, name: &str) -> Option<Axis> {
 
 /// Degrees that no rule refuses, up to 64.
 fn legal(model: &Model, rules: &Rules) -> Vec<u32> {
-    let must = rules.tensor.iter().filter(|rule| rule.whole.is_none()).filter_map(|rule| used(model, rule.axes[0]));
-    let lengths: Vec<u32> = must.map(|axis| model.length(axis).unwrap_or(1)).collect();
-    (1..=64).filter(|n| lengths.iter().all(|length| length.is_multiple_of(*n))).collect()
+    let lengths = |rule: &Rule| -> Vec<u32> {
+        let axes = rule.axes.iter().filter_map(|name| used(model, name));
+        axes.map(|axis| model.length(axis).unwrap_or(1)).collect()
+    };
+    let must: Vec<Vec<u32>> = rules.tensor.iter().filter(|rule| rule.whole.is_none()).map(lengths).collect();
+    let divides = |n: u32, axes: &[u32]| axes.is_empty() || axes.iter().any(|length| length.is_multiple_of(n));
+    (1..=64).filter(|&n| must.iter().all(|axes| divides(n, axes))).collect()
 }
 
 impl Sharded {
@@ -189,6 +197,9 @@ impl Sharded {
                 None => keep(self.readable(x), 1),
             },
             Op::Norm { x, w, .. } => {
+                if let Some(axis) = self.cut_axis(w) {
+                    return keep(Layout::Split(axis), 1);
+                }
                 let layout = self.readable(x);
                 let inside = |a: &Axis| layout == Layout::Split(*a);
                 keep(if self.model.param(w).axes.iter().any(inside) { Layout::Whole } else { layout }, 1)

@@ -4,8 +4,8 @@ use super::{Limits, PORTS_MAX};
 use crate::catalogue;
 use crate::error::KernelError;
 use crate::weights::Weight;
-use graph::Recurrence;
 use graph::plan::{Access, Call, Operand, Place, Program, RowSet, StateSpec, WeightId, WeightUse};
+use graph::{Norm, Recurrence};
 use std::sync::Arc;
 
 /// Operands read, and operands written.
@@ -244,6 +244,13 @@ impl At<'_> {
             Call::Bias { x, w, y } | Call::Norm { x, w, y, .. } => {
                 same("elements beyond whole runs of the weight", 0, x.width % self.outputs(*w));
                 same("width of the result", x.width, y.width);
+                if let Call::Norm { norm: Norm { run: Some(run), .. }, .. } = self.call {
+                    same(
+                        "elements of the weight beyond whole runs",
+                        0,
+                        self.outputs(*w).checked_rem(*run).unwrap_or(1),
+                    );
+                }
             }
             Call::AddNorm { a, b, sum, y, .. } => {
                 [a, b, sum].into_iter().for_each(|o| same("width of a term", y.width, o.width));

@@ -9,10 +9,18 @@ use std::ops::Range;
 /// What a run is multiplied by, and how.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale<'a> {
-    /// The weight; its length is that of a run.
+    /// The weight of a run, or of several runs in turn.
     pub(crate) w: &'a [f32],
     /// Which norm.
     pub(crate) norm: Norm,
+}
+
+impl Scale<'_> {
+    /// Elements of a run.
+    #[inline(always)]
+    fn run(&self) -> usize {
+        self.norm.run.map_or(self.w.len(), |run| run as usize)
+    }
 }
 
 /// The operands of a norm behind a sum.
@@ -40,9 +48,11 @@ impl Kernel for Runs<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Scale { w, norm } = self.scale;
-        let (n, offset) = (w.len(), s.splat(norm.offset));
+        let (n, offset) = (self.scale.run(), s.splat(norm.offset));
+        let in_turn = w.len() / n;
         for run in self.runs.clone() {
             let from = run * n;
+            let w = &w[run % in_turn * n..][..n];
             if let Some(sum) = self.sum {
                 add(s, sum, from, n);
             }
@@ -121,7 +131,7 @@ fn fold<S: Simd>(s: S, n: usize, add: impl Fn(S::V, usize) -> S::V) -> f32 {
     sum_lanes(s.lanes(s.add(s.add(sums[0], sums[2]), s.add(sums[1], sums[3]))))
 }
 
-/// y = norm(x) of each run of w's length.
+/// y = norm(x) of each run.
 ///
 /// # Safety
 /// The slabs are this call's alone until it returns; `y` is `x` or does not overlap it.
@@ -140,6 +150,6 @@ pub(crate) unsafe fn add_run(workers: Workers<'_>, sum: Sum<'_>, scale: Scale<'_
 
 fn all(workers: Workers<'_>, sum: Option<Sum<'_>>, x: Slab<'_>, scale: Scale<'_>, y: Slab<'_>) {
     assert_eq!(x.len(), y.len(), "operand and result have equal lengths");
-    let runs = y.len().checked_div(scale.w.len()).unwrap_or(0);
+    let runs = y.len().checked_div(scale.run()).unwrap_or(0);
     workers.cut(runs, 1, y.len(), &|runs| workers.isa.run(Runs { sum, x, scale, y, runs }));
 }

@@ -5,9 +5,9 @@ use crate::slab::Slab;
 use graph::{Norm, NormKind};
 
 const NORMS: [Norm; 3] = [
-    Norm { kind: NormKind::Rms, eps: 1e-6, offset: 0.0 },
-    Norm { kind: NormKind::Rms, eps: 1e-5, offset: 1.0 },
-    Norm { kind: NormKind::Layer, eps: 1e-5, offset: 0.0 },
+    Norm { kind: NormKind::Rms, eps: 1e-6, offset: 0.0, run: None },
+    Norm { kind: NormKind::Rms, eps: 1e-5, offset: 1.0, run: None },
+    Norm { kind: NormKind::Layer, eps: 1e-5, offset: 0.0, run: None },
 ];
 
 #[test]
@@ -28,6 +28,33 @@ fn norms_are_those_of_the_reference_for_any_length() {
             // SAFETY: x is this test's own, and the result is in place.
             unsafe { run(Workers { team: &team, isa }, slab, scale, slab) };
             assert_eq!(bits(&x), bits(&y), "in place");
+        }
+    }
+}
+
+#[test]
+fn runs_in_turn_have_the_bits_of_each_run_with_its_weights() {
+    for (isa, norm) in sets().into_iter().flat_map(|isa| NORMS.map(|norm| (isa, norm))) {
+        for (rows, runs, n) in [(1, 2, 1), (3, 2, 64), (5, 3, 33)] {
+            let (mut x, w) = (numbers(1, rows * runs * n), numbers(2, runs * n));
+            let in_turn = Scale { w: &w, norm: Norm { run: Some(n as u32), ..norm } };
+            assert_close(
+                &reference::norm(&x[..n], &w[..n], norm),
+                &reference::norm(&x, &w, in_turn.norm)[..n],
+                0.0,
+                "reference",
+            );
+            let team = team(2);
+            let workers = Workers { team: &team, isa };
+            let mut y = vec![0.0; x.len()];
+            // SAFETY: x and y are this test's own.
+            unsafe { run(workers, Slab::new(&mut x), in_turn, Slab::new(&mut y)) };
+            for (number, (x, y)) in x.chunks_mut(n).zip(y.chunks(n)).enumerate() {
+                let slab = Slab::new(x);
+                // SAFETY: x is this test's own, and the result is in place.
+                unsafe { run(workers, slab, Scale { w: &w[number % runs * n..][..n], norm }, slab) };
+                assert_eq!(bits(x), bits(y), "run {number} of {runs} by {n}");
+            }
         }
     }
 }

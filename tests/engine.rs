@@ -213,7 +213,7 @@ fn a_text_model_is_found_inside_a_larger_one_and_without_its_head() {
 }
 
 /// How far logits may be from those of f32 weights where weights, keys and values are rounded to bf16, as `docs/models.md` has it.
-const BF16_BOUNDS: [(&str, f32); 16] = [
+const BF16_BOUNDS: [(&str, f32); 18] = [
     ("llama", 0.05),
     ("mistral", 0.05),
     ("qwen2", 0.08),
@@ -230,6 +230,8 @@ const BF16_BOUNDS: [(&str, f32); 16] = [
     ("arcee", 0.05),
     ("nemotron", 0.25),
     ("minicpm3", 0.015),
+    ("mamba2", 0.09),
+    ("qwen3_next", 1.9),
 ];
 
 /// The same for three rows of four of the families with experts: where two experts are nearly equal the other one is chosen, and that row is
@@ -336,7 +338,8 @@ fn pipelines_do_not_change_a_bit() {
 
 #[test]
 fn preemption_does_not_change_a_bit() {
-    for name in ["qwen3"].into_iter().chain(EXPERTS) {
+    // gpt_oss has pages of another size for windows: see tests/pools.rs.
+    for name in ["qwen3"].into_iter().chain(EXPERTS).filter(|name| *name != "gpt_oss") {
         let gold = alone(name, Capture::Generated);
         let (_, plan) = builder(name).plan().expect("a plan");
         let page = plan.data().devices[0].cache_bytes / u64::from(plan.pages());

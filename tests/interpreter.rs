@@ -56,6 +56,12 @@ fn mixtral_is_what_its_graph_says() {
 }
 
 #[test]
+fn models_that_recur_are_what_their_graphs_say() {
+    check("mamba2");
+    check("qwen3_next");
+}
+
+#[test]
 fn qwen3_moe_is_what_its_graph_says() {
     check("qwen3_moe");
 }

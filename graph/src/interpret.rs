@@ -270,6 +270,7 @@ fn unary(f: Unary, x: f32) -> f32 {
         Unary::GeluTanh => 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh()),
         Unary::Relu => x.max(0.0),
         Unary::Relu2 => x.max(0.0) * x.max(0.0),
+        Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Unary::Scale(by) => x * f64::from(by),
         Unary::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
         Unary::ClampedSwish { alpha, limit } => {

@@ -107,6 +107,8 @@ pub enum Unary {
     Relu,
     /// max(x, 0)² (arXiv:2109.08668, §3).
     Relu2,
+    /// σ(x), the logistic function.
+    Sigmoid,
     /// c · x.
     Scale(f32),
     /// c · tanh(x / c).
@@ -373,6 +375,7 @@ impl Op {
             Op::Unary(Unary::GeluTanh, _) => "gelu_tanh",
             Op::Unary(Unary::Relu, _) => "relu",
             Op::Unary(Unary::Relu2, _) => "relu2",
+            Op::Unary(Unary::Sigmoid, _) => "sigmoid",
             Op::Unary(Unary::Scale(_), _) => "scale",
             Op::Unary(Unary::Softcap(_), _) => "softcap",
             Op::Unary(Unary::ClampedSwish { .. }, _) => "clamped_swish",

@@ -229,6 +229,7 @@ impl Parser {
             "gelu_tanh" => Op::Unary(Unary::GeluTanh, v(1)?),
             "relu" => Op::Unary(Unary::Relu, v(1)?),
             "relu2" => Op::Unary(Unary::Relu2, v(1)?),
+            "sigmoid" => Op::Unary(Unary::Sigmoid, v(1)?),
             "scale" => Op::Unary(Unary::Scale(constant(&words, "by=")?), v(1)?),
             "clamped_swish" => {
                 let (alpha, limit) = (constant(&words, "alpha=")?, constant(&words, "limit=")?);

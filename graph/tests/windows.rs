@@ -26,6 +26,7 @@ fn deployed(windows: [Option<u32>; 3], bounds: Bounds) -> Result<Plan, Vec<Strin
         family: "mixed",
         tensor: 1,
         pipeline: 1,
+        expert: 1,
         devices: vec![DeviceSpec { name: "cpu:0".into(), memory_bytes: 1 << 26 }],
         layer_partition: None,
         bounds,

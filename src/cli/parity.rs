@@ -3,9 +3,10 @@
 use super::tell::tell;
 use super::{Failure, args};
 use crate::engine::{Ended, Engine, Generation, Output, Token};
-use crate::{Capture, Error};
+use crate::{Capture, Checkpoint, Error};
 use actors::trace::Trace;
 use graph::DType;
+use graph::plan::{Role, WeightSpec};
 use serde_json::{Value, json};
 
 /// Reference of one prompt.
@@ -29,10 +30,10 @@ struct Found {
 /// Compares every logit and every greedy token.
 pub(super) fn parity(args: &args::Parity, trace: &Trace) -> Result<(), Failure> {
     let cases = cases(args)?;
-    let engine = args.deploy.builder()?.trace(trace).capture_logits().build()?;
-    let stored_f32 = weights_are_f32(&engine);
-    // bf16 weights are exact in f32; what differs is that keys and values are rounded to bf16 as they enter the cache.
-    let tolerance = args.tolerance.unwrap_or(if stored_f32 { 2e-4 } else { 0.15 });
+    let builder = args.deploy.builder()?.trace(trace).capture_logits();
+    let checkpoint = builder.checkpoint().clone();
+    let engine = builder.build()?;
+    let tolerance = args.tolerance.unwrap_or(if rounds(&engine, &checkpoint) { 0.15 } else { 2e-4 });
     let mut failed = false;
     let mut rows = vec![];
     for (number, case) in cases.iter().enumerate() {
@@ -65,16 +66,20 @@ pub(super) fn parity(args: &args::Parity, trace: &Trace) -> Result<(), Failure> 
     if failed { Err(Failure::Check("the model differs from its reference".into())) } else { Ok(()) }
 }
 
-fn weights_are_f32(engine: &Engine) -> bool {
-    let caches = engine.plan().data().actors.iter().filter_map(|actor| match &actor.role {
-        graph::plan::Role::Stage { program, .. } => program.caches.first(),
-        graph::plan::Role::Batcher
-        | graph::plan::Role::Pool { .. }
-        | graph::plan::Role::Feed
-        | graph::plan::Role::Communicator { .. }
-        | graph::plan::Role::Sampler { .. } => None,
-    });
-    caches.map(|cache| cache.dtype).next() == Some(DType::F32)
+/// Whether anything is rounded that the reference does not round: weights to fewer bits than they are stored in, or keys and values.
+/// (bf16 weights are exact in f32, and recurrent states are f32 always.)
+fn rounds(engine: &Engine, checkpoint: &Checkpoint) -> bool {
+    let narrowed = |weight: &WeightSpec| {
+        let entry = graph::entry_name(&weight.name, 0);
+        let stored = checkpoint.tensor(entry.as_deref().unwrap_or(&weight.name));
+        stored.is_some_and(|tensor| tensor.dtype.bytes() > weight.dtype.bytes())
+    };
+    engine.plan().data().actors.iter().any(|actor| match &actor.role {
+        Role::Stage { program, .. } => {
+            program.caches.iter().any(|cache| cache.dtype != DType::F32) || program.weights.iter().any(narrowed)
+        }
+        Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => false,
+    })
 }
 
 fn compare(engine: &Engine, case: &Case, tolerance: f32) -> Result<Found, Failure> {

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 
 mod labels;
 mod layers;
+mod range;
 mod rope;
 
 pub use labels::{Activation, Labels};

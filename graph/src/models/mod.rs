@@ -9,11 +9,13 @@ mod gpt2;
 mod gpt_neox;
 mod gpt_oss;
 mod llama;
+mod mamba2;
 mod minicpm3;
 mod mixtral;
 mod nemotron;
 mod olmo2;
 mod qwen3_moe;
+mod qwen3_next;
 
 use crate::config::{ConfigReader, Labels};
 use crate::error::{ConfigFault, GraphError};
@@ -58,6 +60,8 @@ pub const FAMILIES: &[Family] = &[
     deepseek_v3::FAMILY,
     gpt_oss::FAMILY,
     qwen3_moe::FAMILY,
+    mamba2::FAMILY,
+    qwen3_next::FAMILY,
 ];
 
 /// A model with what its configuration says about its use.

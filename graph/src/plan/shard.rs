@@ -248,7 +248,10 @@ impl Sharded {
                 let held = self.readable(x);
                 keep(if held == last { Layout::Whole } else { held }, 1)
             }
-            Op::Route { .. } => (vec![Layout::Whole], Dist::Held(self.dealt.map_or(Layout::Whole, Layout::Split))),
+            Op::Route { x, .. } => {
+                let dealt = self.dealt.filter(|axis| self.axes(x).contains(axis));
+                (vec![Layout::Whole], Dist::Held(dealt.map_or(Layout::Whole, Layout::Split)))
+            }
             Op::Experts { x, w, .. } => match self.cut_axis(w) {
                 Some(a) if self.dealt == Some(a) => {
                     (vec![self.parts(x, a), Layout::Split(a)], Dist::Held(Layout::Split(a)))

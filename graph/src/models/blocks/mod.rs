@@ -2,9 +2,11 @@
 
 mod attention;
 mod decoder;
+mod delta;
 mod latent;
 mod mlp;
 
 pub use attention::{HeadNorms, Projections};
 pub use decoder::{Decoder, Layer, Names};
+pub(crate) use delta::{DeltaRule, Weights, plain};
 pub use latent::LatentAttention;

@@ -10,7 +10,7 @@ mod tests;
 
 use super::Workers;
 use super::pointwise::{self, Function};
-use super::unary::{ClampedPlusOne, ClampedSwish, Gelu, GeluTanh, Relu, Relu2, Scale, Silu, Softcap};
+use super::unary::{ClampedPlusOne, ClampedSwish, Gelu, GeluTanh, Relu, Relu2, Scale, Sigmoid, Silu, Softcap};
 use crate::isa::Simd;
 use crate::slab::Slab;
 use graph::Unary;
@@ -38,6 +38,7 @@ pub(crate) unsafe fn run(workers: Workers<'_>, f: Unary, gate: Slab<'_>, up: Sla
             Unary::GeluTanh => pointwise::apply(workers, Gated(GeluTanh), gate, up, y),
             Unary::Relu => pointwise::apply(workers, Gated(Relu), gate, up, y),
             Unary::Relu2 => pointwise::apply(workers, Gated(Relu2), gate, up, y),
+            Unary::Sigmoid => pointwise::apply(workers, Gated(Sigmoid), gate, up, y),
             Unary::Scale(by) => pointwise::apply(workers, Gated(Scale(by)), gate, up, y),
             Unary::Softcap(cap) => pointwise::apply(workers, Gated(Softcap(cap)), gate, up, y),
             Unary::ClampedSwish { alpha, limit } => {

@@ -9,6 +9,7 @@ fn gating_is_that_of_the_reference_in_place_and_apart() {
         Unary::GeluTanh,
         Unary::Relu,
         Unary::Relu2,
+        Unary::Sigmoid,
         Unary::Scale(0.5),
         Unary::Softcap(3.0),
         Unary::ClampedSwish { alpha: 1.7, limit: 0.5 },

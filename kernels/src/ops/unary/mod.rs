@@ -46,6 +46,17 @@ pub(crate) struct ClampedSwish(pub(crate) f32, pub(crate) f32);
 #[derive(Clone, Copy)]
 pub(crate) struct ClampedPlusOne(pub(crate) f32);
 
+/// σ(x).
+#[derive(Clone, Copy)]
+pub(crate) struct Sigmoid;
+
+impl Function for Sigmoid {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::V, _: S::V) -> S::V {
+        math::times_logistic(s, s.splat(1.0), x)
+    }
+}
+
 impl Function for Silu {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::V, _: S::V) -> S::V {
@@ -134,6 +145,7 @@ pub(crate) unsafe fn run(workers: Workers<'_>, f: Unary, x: Slab<'_>, y: Slab<'_
             Unary::GeluTanh => pointwise::apply(workers, GeluTanh, x, x, y),
             Unary::Relu => pointwise::apply(workers, Relu, x, x, y),
             Unary::Relu2 => pointwise::apply(workers, Relu2, x, x, y),
+            Unary::Sigmoid => pointwise::apply(workers, Sigmoid, x, x, y),
             Unary::Scale(by) => pointwise::apply(workers, Scale(by), x, x, y),
             Unary::Softcap(cap) => pointwise::apply(workers, Softcap(cap), x, x, y),
             Unary::ClampedSwish { alpha, limit } => pointwise::apply(workers, ClampedSwish(alpha, limit), x, x, y),

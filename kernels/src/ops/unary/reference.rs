@@ -29,6 +29,7 @@ pub(crate) fn unary(f: Unary, x: f32) -> f32 {
         }
         Unary::Relu => x.max(0.0),
         Unary::Relu2 => x.max(0.0) * x.max(0.0),
+        Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Unary::Scale(by) => x * f64::from(by),
         Unary::Softcap(cap) => f64::from(cap) * (x / f64::from(cap)).tanh(),
         Unary::ClampedSwish { alpha, limit } => {

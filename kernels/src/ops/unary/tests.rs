@@ -2,7 +2,7 @@ use super::reference::unary;
 use super::*;
 use crate::ops::samples::{assert_close, bits, numbers, sets, team};
 
-const ALL: [Unary; 10] = [
+const ALL: [Unary; 11] = [
     Unary::ClampedSwish { alpha: 1.7, limit: 2.0 },
     Unary::ClampedPlusOne(3.5),
     Unary::Silu,
@@ -10,6 +10,7 @@ const ALL: [Unary; 10] = [
     Unary::GeluTanh,
     Unary::Relu,
     Unary::Relu2,
+    Unary::Sigmoid,
     Unary::Scale(-0.3),
     Unary::Softcap(0.7),
     Unary::Softcap(30.0),

@@ -1,0 +1,149 @@
+//! Models whose layers recur, against their references and against themselves on bits: whatever a request rides with, wherever its prompt
+//! was cut, and whether it goes on from a snapshot or is computed again.
+
+use graph::plan::Bounds;
+use millstream::checkpoint::{Checkpoint, LoadFormat};
+use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, Sampling, Token};
+use std::path::PathBuf;
+
+const FAMILIES: [&str; 2] = ["mamba2", "qwen3_next"];
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name)
+}
+
+fn builder(name: &str) -> EngineBuilder {
+    Engine::builder(Checkpoint::open(&fixture(name), LoadFormat::Mmap).expect("a fixture opens")).capture_logits()
+}
+
+fn engine(name: &str) -> Engine {
+    builder(name).threads(1).build().expect("an engine builds")
+}
+
+fn rows(max_num_batched_tokens: u32) -> Bounds {
+    Bounds { max_num_batched_tokens: Some(max_num_batched_tokens), ..Bounds::default() }
+}
+
+/// Tokens and the bits of every captured row.
+#[derive(PartialEq, Eq, Debug, Default)]
+struct Bits {
+    tokens: Vec<u32>,
+    prompt: Vec<Vec<u32>>,
+    generated: Vec<Vec<u32>>,
+}
+
+fn bits(stream: millstream::Stream) -> Bits {
+    let mut found = Bits::default();
+    let words = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect();
+    for output in stream {
+        match output {
+            Output::Prompt(row) => found.prompt.extend(row.logits.map(words)),
+            Output::Token(Token { token, logits, .. }) => {
+                found.tokens.push(token);
+                found.generated.extend(logits.map(words));
+            }
+            Output::Ended(ended) => assert_eq!(ended, Ended::Length),
+        }
+    }
+    found
+}
+
+/// Prompts of equal seeds begin alike, whatever their lengths.
+fn prompt(seed: u32, length: u32) -> Vec<u32> {
+    (0..length).map(|i| 1 + (seed.wrapping_mul(7919) + i.wrapping_mul(2_654_435_761)) % 500).collect()
+}
+
+fn request(seed: u32, length: u32, capture: Capture) -> Generation {
+    let sampling = Sampling { temperature: 0.9, top_k: 40, seed: 3, request: u64::from(seed), ..Sampling::GREEDY };
+    Generation { sampling, capture, ignore_eos: true, ..Generation::greedy(prompt(seed, length), 20) }
+}
+
+/// The request alone, whole, on one thread, with nothing cached.
+fn alone(name: &str, length: u32, capture: Capture) -> Bits {
+    bits(engine(name).submit(request(1, length, capture)))
+}
+
+#[test]
+fn every_layout_is_within_tolerance_of_the_reference() {
+    for name in FAMILIES {
+        for arguments in [
+            &[][..],
+            &["-tp", "2"],
+            &["-pp", "2"],
+            &["-tp", "2", "-pp", "2"],
+            &["-tp", "4"][..if name == "mamba2" { 2 } else { 0 }],
+            &["--max-num-batched-tokens", "1"],
+            &["--max-num-batched-tokens", "5"],
+            &["--max-num-batched-tokens", "16"],
+            &["-tp", "2", "-pp", "2", "--max-num-batched-tokens", "7"],
+        ] {
+            let model = fixture(name);
+            let model = model.to_str().expect("a path of ASCII");
+            let words = [&["millstream", "parity", "--model", model], arguments].concat();
+            assert_eq!(millstream::cli::main(words.iter().map(Into::into)), 0, "{name} {arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn chunks_threads_and_pipelines_do_not_change_a_bit() {
+    for name in FAMILIES {
+        let gold = alone(name, 75, Capture::All);
+        for (chunk, threads, stages) in [(1, 1, 1), (5, 2, 1), (16, 1, 1), (64, 2, 1), (128, 1, 2), (7, 1, 3)] {
+            let bounds = Bounds { max_num_seqs: Some(1), ..rows(chunk) };
+            let engine =
+                builder(name).bounds(bounds).pipeline_parallel_size(stages).threads(threads.max(stages as usize));
+            let engine = engine.build().expect("an engine builds");
+            let found = bits(engine.submit(request(1, 75, Capture::All)));
+            assert!(found == gold, "{name}: chunks of {chunk}, {threads} threads, {stages} stages");
+        }
+    }
+}
+
+#[test]
+fn company_does_not_change_a_bit() {
+    for name in FAMILIES {
+        let engine = builder(name).bounds(rows(64)).threads(2).build().expect("an engine builds");
+        let of = |seed: u32| request(seed, 3 + seed * 7 % 60, Capture::Generated);
+        let streams: Vec<_> = (1..20).map(|seed| engine.submit(of(seed))).collect();
+        for (stream, seed) in streams.into_iter().zip(1..) {
+            let lonely = bits(self::engine(name).submit(of(seed)));
+            assert!(bits(stream) == lonely, "{name}: request {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_does_not_change_a_bit() {
+    for name in FAMILIES {
+        let engine = engine(name);
+        // The same prompt again; longer and shorter ones that begin with it; and one whose last border is its end.
+        for length in [75, 75, 70, 77, 40, 64, 64, 65, 96] {
+            let found = bits(engine.submit(request(1, length, Capture::Generated)));
+            assert!(found == alone(name, length, Capture::Generated), "{name}: {length} tokens");
+        }
+    }
+}
+
+#[test]
+fn preemption_does_not_change_a_bit() {
+    for name in FAMILIES {
+        let golds: Vec<_> =
+            (1..9).map(|seed| bits(self::engine(name).submit(request(seed, 75, Capture::Generated)))).collect();
+        // As many pages as two of these requests come to hold, and slots for eight.
+        let whole = builder(name).bounds(Bounds { max_num_seqs: Some(8), ..rows(128) });
+        let (_, plan) = whole.plan().expect("a plan");
+        let device = &plan.data().devices[0];
+        if device.cache_bytes == 0 {
+            continue;
+        }
+        let page = device.cache_bytes / u64::from(plan.pages());
+        let budget = 2 * device.state_bytes.max(11 * page);
+        let bounds = Bounds { kv_cache_memory_bytes: Some(budget), max_num_seqs: Some(8), ..rows(128) };
+        let engine = builder(name).bounds(bounds).build().expect("an engine builds");
+        let streams: Vec<_> = (1..9).map(|seed| engine.submit(request(seed, 75, Capture::Generated))).collect();
+        for (stream, gold) in streams.into_iter().zip(&golds) {
+            assert!(bits(stream) == *gold, "{name}");
+        }
+    }
+}

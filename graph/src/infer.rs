@@ -147,7 +147,9 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
                 Unary::Softcap(c) => ("cap", c, f32::MIN_POSITIVE),
                 Unary::ClampedSwish { alpha, limit } => ("alpha · limit", alpha * limit, f32::MIN_POSITIVE),
                 Unary::ClampedPlusOne(c) => ("limit", c, f32::MIN_POSITIVE),
-                Unary::Silu | Unary::Gelu | Unary::GeluTanh | Unary::Relu | Unary::Relu2 | Unary::Sigmoid => ("by", 1.0, 0.0),
+                Unary::Silu | Unary::Gelu | Unary::GeluTanh | Unary::Relu | Unary::Relu2 | Unary::Sigmoid => {
+                    ("by", 1.0, 0.0)
+                }
             };
             at.constant(c.is_finite() && c >= least, field, c, "a finite number, a cap or limit above 0")?;
             Ok(at.value(x)?.to_vec())

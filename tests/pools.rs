@@ -1,0 +1,155 @@
+//! Every kind of memory that a sequence leaves behind, alone and together with others: going on behind a cached prefix, being computed
+//! again after a preemption and being told what was generated never change a bit, and what is to happen does happen.
+
+use actors::trace::Event;
+use graph::plan::Bounds;
+use millstream::checkpoint::{Checkpoint, LoadFormat};
+use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, Sampling};
+use std::path::PathBuf;
+
+/// Pages of whole sequences; of latents; of windows; of windows and whole sequences; states; states and pages.
+const KINDS: [&str; 6] = ["qwen3", "deepseek_v3", "mistral", "gemma2", "mamba2", "qwen3_next"];
+
+fn builder(name: &str) -> EngineBuilder {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name);
+    let checkpoint = Checkpoint::open(&dir, LoadFormat::Mmap).expect("a fixture opens");
+    Engine::builder(checkpoint).capture_logits().threads(1)
+}
+
+fn engine(name: &str) -> Engine {
+    builder(name).build().expect("an engine builds")
+}
+
+/// Tokens, and the bits of every captured row by position.
+#[derive(PartialEq, Eq, Debug, Default)]
+struct Told {
+    tokens: Vec<u32>,
+    rows: Vec<Vec<u32>>,
+}
+
+fn told(stream: millstream::Stream) -> Told {
+    let mut found = Told::default();
+    let bits = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect();
+    for output in stream {
+        match output {
+            Output::Prompt(row) => found.rows.extend(row.logits.map(bits)),
+            Output::Token(token) => {
+                found.tokens.push(token.token);
+                found.rows.extend(token.logits.map(bits));
+            }
+            Output::Ended(ended) => assert_eq!(ended, Ended::Length),
+        }
+    }
+    found
+}
+
+fn prompt(seed: u32, length: u32) -> Vec<u32> {
+    (0..length).map(|i| 1 + (seed.wrapping_mul(7919) + i.wrapping_mul(2_654_435_761)) % 500).collect()
+}
+
+fn request(seed: u32, length: u32) -> Generation {
+    let sampling = Sampling { temperature: 0.9, top_k: 40, seed: 3, request: u64::from(seed), ..Sampling::GREEDY };
+    let capture = Capture::Generated;
+    Generation { sampling, capture, ignore_eos: true, ..Generation::greedy(prompt(seed, length), 20) }
+}
+
+/// Rows that were computed since the last call.
+fn computed(engine: &Engine) -> u64 {
+    let recording = engine.recording();
+    assert_eq!(recording.lost, 0, "all records are there");
+    let feed = |record: &&actors::trace::Record| recording.actor(record.track) == "feed";
+    let rows = |record: &actors::trace::Record| match record.event {
+        Event::Act { rows, .. } => u64::from(rows),
+        Event::Wait(_)
+        | Event::Send { .. }
+        | Event::Receive { .. }
+        | Event::Depth { .. }
+        | Event::Count { .. }
+        | Event::Mark { .. } => 0,
+    };
+    recording.records.iter().filter(feed).map(rows).sum()
+}
+
+#[test]
+fn a_cached_prefix_is_used_and_does_not_change_a_bit() {
+    for name in KINDS {
+        let engine = engine(name);
+        // A state is kept at a prompt's last border, and where two prompts part.
+        let states = matches!(name, "mamba2" | "qwen3_next");
+        // Again, then longer and shorter ones that begin alike, some of which end at a page's border.
+        for (length, cached) in
+            [(75, 0), (75, 64), (77, 64), (70, 64), (96, 64), (96, 80), (40, if states { 0 } else { 32 })]
+        {
+            let found = told(engine.submit(request(1, length)));
+            let rows = computed(&engine);
+            assert!(found == told(self::engine(name).submit(request(1, length))), "{name}: {length} tokens");
+            assert_eq!(rows, u64::from(length - cached) + 19, "{name}: {length} tokens of which {cached} are cached");
+        }
+    }
+}
+
+/// The least cache with which a plan of these bounds has at least `pages` pages.
+fn tight(name: &str, bounds: Bounds, pages: u32) -> Bounds {
+    let with = |bytes| Bounds { kv_cache_memory_bytes: Some(bytes), ..bounds };
+    let fits = |bytes| builder(name).bounds(with(bytes)).plan().is_ok_and(|(_, plan)| plan.pages() >= pages);
+    let (mut too_little, mut enough) = (0u64, 1 << 30);
+    while enough - too_little > 1 {
+        let middle = too_little + (enough - too_little) / 2;
+        if fits(middle) { enough = middle } else { too_little = middle }
+    }
+    with(enough)
+}
+
+#[test]
+fn preemptions_do_not_change_a_bit() {
+    // Of the other kinds a running sequence never lacks anything: it has all of its slots and windows from the beginning.
+    for (name, length, caching) in [
+        ("qwen3", 75, false),
+        ("qwen3", 75, true),
+        ("gemma2", 110, false),
+        ("gpt_oss", 110, false),
+        ("qwen3_next", 110, false),
+        ("qwen3_next", 110, true),
+    ] {
+        let golds: Vec<Told> = (1..9).map(|seed| told(engine(name).submit(request(seed, length)))).collect();
+        let bounds = Bounds { max_num_seqs: Some(8), max_num_batched_tokens: Some(16), ..Bounds::default() };
+        let builder = builder(name).bounds(tight(name, bounds, 11));
+        let engine = if caching { builder } else { builder.without_prefix_caching() };
+        let engine = engine.build().expect("an engine builds");
+        let streams: Vec<_> = (1..9).map(|seed| engine.submit(request(seed, length))).collect();
+        for (seed, (stream, gold)) in (1..9).zip(streams.into_iter().zip(&golds)) {
+            assert!(told(stream) == *gold, "{name}: request {seed}");
+        }
+        let (rows, once) = (computed(&engine), 8 * u64::from(length + 19));
+        // Where windows or slots take their share of the least cache there may be pages enough for all.
+        assert!(
+            rows > once || name != "qwen3",
+            "{name}: {rows} rows of {once} with {} pages: nobody was preempted",
+            engine.plan().pages()
+        );
+    }
+}
+
+#[test]
+fn generated_rows_are_those_of_the_same_tokens_told_as_generated() {
+    for name in ["mamba2", "qwen3_next", "gemma2"] {
+        for chunk in [1, 5, 256] {
+            let bounds = Bounds { max_num_batched_tokens: Some(chunk), max_num_seqs: Some(1), ..Bounds::default() };
+            let engine = builder(name).bounds(bounds).build().expect("an engine builds");
+            // The prompt's border before, at and behind the border of a chunk of a scan.
+            for length in [1, 2, 15, 16, 17, 31, 32, 33, 64, 65] {
+                let drawn = told(engine.submit(request(7, length)));
+                let tokens = [prompt(7, length), drawn.tokens[..19].to_vec()].concat();
+                let again = Generation {
+                    capture: Capture::All,
+                    generated_from: Some(length),
+                    ignore_eos: true,
+                    ..Generation::greedy(tokens, 1)
+                };
+                let again = told(engine.submit(again));
+                let border = length as usize - 1;
+                assert!(again.rows[border..] == drawn.rows, "{name}: a prompt of {length} tokens in steps of {chunk}");
+            }
+        }
+    }
+}

@@ -41,8 +41,8 @@ pub use actors::ticket::Sampling;
 pub use actors::trace;
 pub use checkpoint::{Checkpoint, LoadFormat};
 pub use engine::{
-    Completion, Ended, Engine, EngineBuilder, EngineError, Failure, Generation, NotYet, Output, PromptRow,
-    RequestError, StopReason, Stream, Token, TokenLogprob, ValidRequest,
+    CapturedEdges, Completion, Ended, Engine, EngineBuilder, EngineError, Failure, Generation, NotYet, Output,
+    PromptRow, RequestError, StopReason, Stream, Token, TokenLogprob, ValidRequest,
 };
 pub use error::{Error, ExitCode};
 pub use graph;

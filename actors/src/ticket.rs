@@ -151,7 +151,7 @@ pub struct Samples {
     pub step: u64,
     /// One a sampled row, in the ticket's order.
     pub tokens: Vec<Token>,
-    /// Captured rows of logits, one after the other, `vocab` elements each.
+    /// Captured rows, one after the other: `vocab` logits each, and what the plan captures beside them.
     pub logits: Vec<f32>,
     /// The likeliest tokens of rows that asked for them, with their log-probabilities, the likeliest first.
     pub top: Vec<(u32, f32)>,

@@ -7,14 +7,14 @@ use crate::lane::Actor;
 use crate::pool::PoolSpec;
 use crate::port::{Inbox, Outbox, channel};
 use crate::sampler::{Sampler, SamplerSpec};
-use crate::sampling_actor::SamplingActor;
+use crate::sampling_actor::{Rows, SamplingActor};
 use crate::shard::LayerShard;
 use crate::stage::{Cell, Input, Output};
 use crate::tensor::Tensor;
 use crate::ticket::{Samples, Ticket};
 use crate::token_feed::TokenFeed;
 use crate::trace::{CONTROL_LANE, Trace, Track};
-use graph::plan::{ActorPlan, Carries, Channel, CollectivePlan, End, PAGE_ROWS, Plan, Role};
+use graph::plan::{ActorPlan, CapturePlan, Carries, Channel, CollectivePlan, End, PAGE_ROWS, Plan, Role, RowSet};
 use kernels::Executor;
 use std::collections::BTreeMap;
 
@@ -70,7 +70,9 @@ pub fn wire(plan: &Plan, mut fittings: Fittings<'_>) -> Wiring {
                 seat.stage(executor, input_widths.len(), output_widths.len())
             }
             Role::Communicator { collectives, .. } => seat.communicator(collectives),
-            Role::Sampler { vocabulary } => seat.sampler(sampler.take().expect("a plan has one sampler"), *vocabulary),
+            Role::Sampler { vocabulary, captures } => {
+                seat.sampler(sampler.take().expect("a plan has one sampler"), *vocabulary, captures)
+            }
         };
         let device = actor.device.expect("a checked plan places these roles");
         lanes[device.index()].push(built);
@@ -112,6 +114,7 @@ fn sampler(plan: &Plan, fittings: &Fittings<'_>) -> Sampler {
         allowed: fittings.allowed.min(vocab),
         sampled_rows_max: settings.sampled_rows_max,
         captured_rows_max: if fittings.capture { settings.sampled_rows_max } else { 0 },
+        captured_width: plan.captures().iter().map(|capture| capture.width).sum(),
         slots: settings.max_num_seqs,
     };
     Sampler::new(spec).expect("a vocabulary has a token")
@@ -225,10 +228,14 @@ impl Seat<'_> {
         Box::new(LocalCommunicator::new(&self.plan.name, self.track, collectives))
     }
 
-    fn sampler(&mut self, sampler: Sampler, vocabulary: u32) -> Box<dyn Actor> {
-        let (tickets, logits) = (self.tickets(), self.input(1));
+    fn sampler(&mut self, sampler: Sampler, vocabulary: u32, captures: &[CapturePlan]) -> Box<dyn Actor> {
+        let tickets = self.tickets();
+        let logits = Rows { input: self.input(1), width: vocabulary, rows: RowSet::Sampled };
+        let captured = captures.iter().zip(2..);
+        let captured =
+            captured.map(|(plan, port)| Rows { input: self.input(port), width: plan.width, rows: plan.rows });
+        let rows = std::iter::once(logits).chain(captured.collect::<Vec<_>>()).collect();
         let samples = self.ports.samples_out.remove(&self.end(0)).expect("a lowered plan has a channel for samples");
-        let named = (self.plan.name.as_str(), self.track);
-        Box::new(SamplingActor::new(named, (sampler, vocabulary), tickets, logits, samples))
+        Box::new(SamplingActor::new((&self.plan.name, self.track), sampler, tickets, rows, samples))
     }
 }

@@ -353,7 +353,7 @@ fn plans() {
     );
     broken(
         |p| {
-            let Role::Sampler { vocabulary } = actor(p, "sampler") else { panic!("a sampler") };
+            let Role::Sampler { vocabulary, .. } = actor(p, "sampler") else { panic!("a sampler") };
             *vocabulary = 33;
         },
         &[

@@ -279,6 +279,10 @@ pub(super) struct Run {
     /// Seed of requests that have none of their own.
     #[arg(long, default_value_t = 0)]
     pub(super) seed: u64,
+    /// Write values inside the model as well, by module path (model.layers.3.self_attn.o_proj; * is any text): a safetensors file a line
+    /// in FILE.captures.
+    #[arg(long, value_delimiter = ',', value_name = "EDGE")]
+    pub(super) capture: Vec<String>,
     /// Print the plan, and what every queue and buffer holds at most, before the job begins.
     #[arg(long)]
     pub(super) explain: bool,
@@ -389,9 +393,13 @@ pub(super) struct Generate {
 
 #[derive(Args, Debug)]
 pub(super) struct Parity {
-    /// Largest difference of a logit.
+    /// Largest difference of a logit; with --reference, of an element, relative to the largest of its edge where that is over 1.
     #[arg(long)]
     pub(super) tolerance: Option<f32>,
+    /// Compare values inside the model instead, with those that tools/dump_reference.py or `run --capture` wrote, and name the first
+    /// edge that differs.
+    #[arg(long, value_name = "FILE")]
+    pub(super) reference: Option<PathBuf>,
     /// Print the figures as JSON.
     #[arg(long)]
     pub(super) json: bool,

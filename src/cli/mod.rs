@@ -7,6 +7,7 @@ mod generate;
 mod limits;
 mod parity;
 mod plan;
+mod reference;
 mod run;
 mod score;
 mod shard_check;

@@ -1,7 +1,7 @@
 //! `parity`: the model against `expected.json` and `expected.safetensors` of its folder.
 
 use super::tell::tell;
-use super::{Failure, args};
+use super::{Failure, args, reference};
 use crate::engine::{Ended, Engine, Generation, Output, Token};
 use crate::{Capture, Checkpoint, Error};
 use actors::trace::Trace;
@@ -27,8 +27,11 @@ struct Found {
     token: Option<(usize, u32, u32)>,
 }
 
-/// Compares every logit and every greedy token.
+/// Compares every logit and every greedy token, or the edges of another reference.
 pub(super) fn parity(args: &args::Parity, trace: &Trace) -> Result<(), Failure> {
+    if let Some(file) = &args.reference {
+        return reference::compare(args, file, trace);
+    }
     let cases = cases(args)?;
     let builder = args.deploy.builder()?.trace(trace).capture_logits();
     let checkpoint = builder.checkpoint().clone();
@@ -68,7 +71,7 @@ pub(super) fn parity(args: &args::Parity, trace: &Trace) -> Result<(), Failure> 
 
 /// Whether anything is rounded that the reference does not round: weights to fewer bits than they are stored in, or keys and values.
 /// (bf16 weights are exact in f32, and recurrent states are f32 always.)
-fn rounds(engine: &Engine, checkpoint: &Checkpoint) -> bool {
+pub(super) fn rounds(engine: &Engine, checkpoint: &Checkpoint) -> bool {
     let narrowed = |weight: &WeightSpec| {
         let entry = graph::entry_name(&weight.name, 0);
         let stored = checkpoint.tensor(entry.as_deref().unwrap_or(&weight.name));

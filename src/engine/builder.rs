@@ -1,5 +1,6 @@
 //! Builds an engine: architecture, plan, weights, actors, lanes.
 
+use super::captures::Captures;
 use super::conductor::{Conductor, Signal};
 use super::detokenizer::{Bulletin, Detokenizer};
 use super::supervision::{Lanes, Supervisor};
@@ -17,7 +18,7 @@ use actors::wiring::{Fittings, Wiring, wire};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use graph::DType;
 use graph::models::{self, Architecture, Family};
-use graph::plan::{Bounds, Deployment, Plan, Role, WeightSpec, compile};
+use graph::plan::{Bounds, Deployment, Plan, Role, WeightSpec, compile_captured};
 use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -53,6 +54,7 @@ pub struct EngineBuilder {
     pub(crate) threads: Option<usize>,
     memory_bytes: Option<u64>,
     capture: bool,
+    pub(super) edges: Vec<String>,
     prefix_caching: bool,
     scan: bool,
     pin: bool,
@@ -77,6 +79,7 @@ impl EngineBuilder {
             threads: None,
             memory_bytes: None,
             capture: false,
+            edges: vec![],
             prefix_caching: true,
             scan: true,
             pin: false,
@@ -254,6 +257,10 @@ impl EngineBuilder {
         let first = model.params().first().map_or(DType::F32, |p| weight_dtype(&p.name));
         let auto = if first == DType::F32 { DType::F32 } else { DType::Bf16 };
         let mut bounds = self.bounds;
+        let captures = Captures::select(model, &self.edges)?;
+        if !self.edges.is_empty() && bounds.max_num_batched_tokens.is_none() {
+            bounds.max_num_batched_tokens = Some(captures.step_rows());
+        }
         if self.capture && bounds.sampled_rows_max.is_none() {
             bounds.sampled_rows_max = Some(bounds.max_num_batched_tokens.unwrap_or(256));
         }
@@ -269,7 +276,7 @@ impl EngineBuilder {
             weight_dtype: &weight_dtype,
             cache_dtype: self.cache_dtype.unwrap_or(auto),
         };
-        let plan = compile(model, &deployment).map_err(EngineError::Plan)?;
+        let plan = compile_captured(model, &deployment, captures.values()).map_err(EngineError::Plan)?;
         devices::threads_each(plan.data().devices.len(), self.threads)?;
         Ok((architecture, plan))
     }
@@ -322,7 +329,8 @@ impl EngineBuilder {
         let control = Control::start(dispatcher, bulletins_out, (downs, supervisor))?;
         let bulletins = Input { inbox: inboxes.remove(0), edge };
         let back = (control.cancels.clone(), control.bell.clone());
-        let detokenizer = Detokenizer::new(track, tokenizer.clone(), bulletins, back);
+        let captures = Captures::select(&architecture.model, &self.edges)?;
+        let detokenizer = Detokenizer::new(track, (tokenizer.clone(), captures.clone()), bulletins, back);
         let text = lane("text".into(), Duration::ZERO, &trace, (&report, &control.bell));
         let mut handles = vec![Lane::spawn(text, vec![Box::new(detokenizer)]).map_err(EngineError::Thread)?];
         for ((actors, device), team) in lanes.into_iter().zip(&plan.data().devices).zip(&teams) {
@@ -346,6 +354,7 @@ impl EngineBuilder {
             defaults,
             notes,
             limits,
+            captures,
             running: (control, handles),
             trace,
             next_id: AtomicU64::new(0),

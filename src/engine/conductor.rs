@@ -199,14 +199,14 @@ fn refuse(outlet: &Outlet, failure: Failure) {
 }
 
 fn notice(update: &Update, samples: &Samples) -> Notice {
-    let logits = |range: &Option<std::ops::Range<usize>>| Some(samples.logits[range.clone()?].to_vec());
+    let captured = |range: &Option<std::ops::Range<usize>>| Some(samples.logits[range.clone()?].to_vec());
     let logprob = |score: &Option<Score>| score.as_ref().map(|score| told(score, samples));
     match update {
         Update::Prompt { id, position, logits: range, score } => {
-            Notice::Prompt { id: *id, position: *position, logits: logits(range), logprob: logprob(score) }
+            Notice::Prompt { id: *id, position: *position, captured: captured(range), logprob: logprob(score) }
         }
         Update::Token { id, token, logits: range, score, .. } => {
-            Notice::Token { id: *id, token: *token, logits: logits(range), logprob: logprob(score) }
+            Notice::Token { id: *id, token: *token, captured: captured(range), logprob: logprob(score) }
         }
         Update::Finished { id, reason } => Notice::Ended { id: *id, reason: *reason, step: samples.step },
     }

@@ -5,6 +5,7 @@
 //! the first stop text. A sequence whose text is stopped is given up with the batcher; tokens drawn ahead of that are told to nobody, so
 //! that its last token is the one that completed the stop.
 
+use super::captures::Captures;
 use super::stream::Outlet;
 use super::{Ended, Failure, Output, PromptRow, StopReason, Token, TokenLogprob};
 use crate::text::{Searched, StopSearch, StopTexts, TextStream, Tokenizer, TokenizerError};
@@ -33,9 +34,9 @@ pub(crate) enum Notice {
     /// A sequence was taken in; its stream hears of it here.
     Begun { id: u64, listener: Listener },
     /// What was asked for of a prompt row.
-    Prompt { id: u64, position: u32, logits: Option<Vec<f32>>, logprob: Option<TokenLogprob> },
+    Prompt { id: u64, position: u32, captured: Option<Vec<f32>>, logprob: Option<TokenLogprob> },
     /// The next token.
-    Token { id: u64, token: u32, logits: Option<Vec<f32>>, logprob: Option<TokenLogprob> },
+    Token { id: u64, token: u32, captured: Option<Vec<f32>>, logprob: Option<TokenLogprob> },
     /// The end of a sequence, known from a step; nothing follows under its id.
     Ended { id: u64, reason: Finish, step: u64 },
     /// The end of all sequences.
@@ -70,6 +71,7 @@ struct Reader {
 pub(crate) struct Detokenizer {
     track: Track,
     tokenizer: Option<Tokenizer>,
+    captures: Captures,
     bulletins: Input<Bulletin>,
     readers: HashMap<u64, Reader>,
     /// Where a sequence that has heard enough is given up.
@@ -80,11 +82,19 @@ pub(crate) struct Detokenizer {
 impl Detokenizer {
     pub(crate) fn new(
         track: Track,
-        tokenizer: Option<Tokenizer>,
+        (tokenizer, captures): (Option<Tokenizer>, Captures),
         bulletins: Input<Bulletin>,
         (cancels, bell): (Sender<u64>, Bell),
     ) -> Self {
-        Self { track, tokenizer, bulletins, readers: HashMap::new(), cancels, bell }
+        Self { track, tokenizer, captures, bulletins, readers: HashMap::new(), cancels, bell }
+    }
+
+    /// The logits of a captured row, and its row of each edge.
+    fn split(&self, captured: Option<&[f32]>) -> (Option<Vec<f32>>, Vec<Vec<f32>>) {
+        match captured.map(|row| self.captures.split(row)) {
+            Some((logits, edges)) => (Some(logits), edges),
+            None => (None, vec![]),
+        }
     }
 
     fn tell(&mut self, notice: &Notice, next: Option<&Notice>) {
@@ -94,14 +104,16 @@ impl Detokenizer {
                 let search = Some(StopSearch::new(&listener.stops)).filter(|_| !listener.stops.is_empty());
                 self.readers.insert(*id, Reader { listener: listener.clone(), text, search, tokens: 0 });
             }
-            Notice::Prompt { id, position, logits, logprob } => {
+            Notice::Prompt { id, position, captured, logprob } => {
                 let Some(reader) = self.readers.get(id) else { return };
-                let (position, logits, logprob) = (*position, logits.clone(), logprob.clone());
-                if !reader.tell(Output::Prompt(PromptRow { position, logits, logprob })) {
+                let (logits, edges) = self.split(captured.as_deref());
+                let (position, logprob) = (*position, logprob.clone());
+                if !reader.tell(Output::Prompt(PromptRow { position, logits, logprob, edges })) {
                     self.give_up(*id, Ended::Cancelled);
                 }
             }
-            Notice::Token { id, token, logits, logprob } => {
+            Notice::Token { id, token, captured, logprob } => {
+                let (logits, edges) = self.split(captured.as_deref());
                 let Some(reader) = self.readers.get_mut(id) else { return };
                 // The end of a sequence stands right behind its last token.
                 let end = next.and_then(|next| match next {
@@ -118,8 +130,8 @@ impl Detokenizer {
                         return self.give_up(*id, Ended::Failed(Failure::Text { why: error.to_string() }));
                     }
                 };
-                let (token, logits, logprob) = (*token, logits.clone(), logprob.clone());
-                let heard = reader.tell(Output::Token(Token { token, text, logits, logprob }));
+                let (token, logprob) = (*token, logprob.clone());
+                let heard = reader.tell(Output::Token(Token { token, text, logits, logprob, edges }));
                 if let Some(ended) = stopped {
                     self.give_up(*id, ended);
                 } else if !heard && end.is_none() {

@@ -34,6 +34,14 @@ pub enum EngineError {
         /// Bytes there are.
         has: u64,
     },
+    /// An edge that the model does not have.
+    #[error("no edge of this model is called {asked}; the nearest: {}; * stands for any text", .nearest.join(", "))]
+    Edge {
+        /// What was asked for.
+        asked: String,
+        /// Names that are near.
+        nearest: Vec<String>,
+    },
     /// Devices that this machine or build does not have.
     #[error("--devices {}: no such device; this machine has {has}", .devices.join(", "))]
     Device {
@@ -66,6 +74,7 @@ impl EngineError {
             | EngineError::Plan(_)
             | EngineError::Steps(_)
             | EngineError::Fleet { .. }
+            | EngineError::Edge { .. }
             | EngineError::Device { .. }
             | EngineError::Threads { .. } => ExitCode::Config,
             EngineError::Kernels(_) | EngineError::Ended(_) => ExitCode::Bug,

@@ -1,6 +1,7 @@
 //! An engine: a plan that runs. Requests go in, streams of tokens come out.
 
 mod builder;
+mod captures;
 mod conductor;
 mod detokenizer;
 pub(crate) mod devices;
@@ -13,6 +14,7 @@ mod stream;
 mod supervision;
 
 pub use builder::EngineBuilder;
+pub use captures::CapturedEdges;
 pub use error::EngineError;
 pub use limits::limits;
 pub use output::{Completion, Ended, Failure, Output, PromptRow, StopReason, Token, TokenLogprob};
@@ -24,9 +26,10 @@ use crate::text::Tokenizer;
 use actors::batcher::BatcherSpec;
 use actors::trace::{Recording, Trace};
 use builder::Running;
+use captures::Captures;
 use conductor::Order;
-use graph::Labels;
 use graph::plan::Plan;
+use graph::{Edge, Labels};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -43,6 +46,7 @@ struct Core {
     defaults: GenerationDefaults,
     notes: Vec<String>,
     limits: RequestLimits,
+    captures: Captures,
     running: Running,
     trace: Trace,
     next_id: AtomicU64,
@@ -99,6 +103,11 @@ impl Engine {
     /// What ends a text.
     pub fn defaults(&self) -> &GenerationDefaults {
         &self.0.defaults
+    }
+
+    /// The edges that rows are captured of, in the order of [`PromptRow::edges`]; see [`EngineBuilder::capture_edges`].
+    pub fn edges(&self) -> &[Edge] {
+        self.0.captures.edges()
     }
 
     /// Everything recorded since the last call.

@@ -101,6 +101,8 @@ pub struct PromptRow {
     pub logits: Option<Vec<f32>>,
     /// How likely the prompt's token at `position + 1` was, if that was asked for.
     pub logprob: Option<TokenLogprob>,
+    /// A row of each of [`super::Engine::edges`], where logits were asked for.
+    pub edges: Vec<Vec<f32>>,
 }
 
 /// The next token of a generation.
@@ -116,6 +118,8 @@ pub struct Token {
     pub logits: Option<Vec<f32>>,
     /// How likely it was, if that was asked for.
     pub logprob: Option<TokenLogprob>,
+    /// Of the row that it was drawn from, a row of each of [`super::Engine::edges`], where logits were asked for.
+    pub edges: Vec<Vec<f32>>,
 }
 
 /// One thing that a stream tells.

@@ -256,6 +256,21 @@ impl ValidRequest {
         self.spec.prompt.len()
     }
 
+    /// Its prompt.
+    pub(crate) fn prompt(&self) -> &[u32] {
+        &self.spec.prompt
+    }
+
+    /// Whether all of its rows are captured.
+    pub(crate) fn captures_all(&self) -> bool {
+        self.spec.capture == Capture::All
+    }
+
+    /// The engine that it was checked for.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Begins it. Waits where too many are waiting already; see [`ValidRequest::submit_async`].
     pub fn submit(self) -> Stream {
         let (order, stream) = self.order();

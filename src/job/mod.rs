@@ -1,5 +1,6 @@
 //! Jobs: a line in, a request; a result, a line out; a journal between them, so that nothing that is done is done again.
 
+mod capture;
 mod chat_result;
 mod fault;
 mod fields;

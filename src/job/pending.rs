@@ -1,19 +1,24 @@
 //! A request on its way through the engine, and the record that it ends as.
 
+use super::capture::Captured;
 use super::line::Refused;
 use super::request::{Prompt, Request};
 use super::result::{Choice, ErrorLine, Form, ResultLine, Usage};
 use super::sampling::{SamplingError, Telling, generations};
+use super::scan::JobError;
 use super::score_line::ScoreRequest;
 use super::task::Ask;
-use crate::engine::{Engine, Failure, Generation, RequestError, Stream, ValidRequest};
+use crate::Capture;
+use crate::engine::{CapturedEdges, Engine, Failure, Generation, RequestError, Stream, ValidRequest};
 use crate::score::{Classification, ClassifiedLine, ScoreError, Scored, ScoredLine, scorings};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// One sequence of a request.
 struct Sample {
     stream: Stream,
     telling: Telling,
+    captured: Option<Captured>,
 }
 
 /// What becomes of the sequences of a request once they have ended.
@@ -102,6 +107,16 @@ impl Running {
         self.samples.len() + self.held.len()
     }
 
+    /// Writes what was captured of a request that has ended, if anything was.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn write_captured(&self, folder: &Path) -> Result<(), JobError> {
+        let captured = self.samples.iter().map(|sample| &sample.captured).enumerate();
+        let mut captured = captured.filter_map(|(choice, captured)| Some((choice, captured.as_ref()?)));
+        captured.try_for_each(|(choice, captured)| captured.write(folder, (self.line, &self.custom_id), choice))
+    }
+
     /// Takes what was told, waiting for the first of it; the end once all of its sequences have ended, or why one failed.
     pub(super) fn listen(&mut self, mut wait: Duration) -> Option<Result<(), Failure>> {
         let mut open = false;
@@ -122,11 +137,17 @@ impl Running {
 
 impl Sample {
     fn begin(request: ValidRequest) -> Self {
-        Self { stream: request.submit(), telling: Telling::default() }
+        let edges = request.engine().edges();
+        let captured = (request.captures_all() && !edges.is_empty())
+            .then(|| Captured::new(request.prompt(), CapturedEdges::new(edges)));
+        Self { stream: request.submit(), telling: Telling::default(), captured }
     }
 
     fn listen(&mut self, mut wait: Duration) -> Result<(), Failure> {
         while let Ok(Some(output)) = self.stream.next_within(std::mem::take(&mut wait)) {
+            if let Some(captured) = &mut self.captured {
+                captured.take(&output);
+            }
             self.telling.take(output)?;
         }
         Ok(())
@@ -154,7 +175,10 @@ impl Maker<'_> {
 
     fn generate(&self, request: &Request) -> Result<Prepared, Denied> {
         let prompt = self.prompt(&request.prompt)?;
-        let generations = generations(self.engine, request, &prompt, self.seed)?;
+        let mut generations = generations(self.engine, request, &prompt, self.seed)?;
+        if !self.engine.edges().is_empty() {
+            generations.iter_mut().for_each(|generation| generation.capture = Capture::All);
+        }
         let valid = generations.into_iter().map(|generation| self.engine.validate(generation));
         let requests = valid.collect::<Result<_, _>>()?;
         Ok(Prepared {

@@ -1,5 +1,6 @@
 //! A job as its user names it: files and settings; opened before the weights are read, run when the engine is there.
 
+use super::capture;
 use super::journal::{Disk, Files, Header, Places};
 use super::ledger::{Begun, Ledger, Opening};
 use super::line::LineParser;
@@ -29,6 +30,7 @@ pub struct Job {
     task: Task,
     input: PathBuf,
     places: Places,
+    captures: PathBuf,
     seed: u64,
     resume: bool,
     strict: bool,
@@ -39,11 +41,22 @@ pub struct Job {
 
 impl Job {
     /// The job of `input`, a JSONL file or `-` for standard input, whose results go to `output`. Its journal is `output.journal`.
+    /// On an engine with [`EngineBuilder::capture_edges`] each line leaves a safetensors file in `output.captures` as well.
     pub fn new(input: impl Into<PathBuf>, output: impl AsRef<Path>) -> Self {
         let places = Places::of(output.as_ref());
-        let (input, files) = (input.into(), Arc::new(Disk));
-        let task = Task::Generate;
-        Self { task, input, places, seed: 0, resume: false, strict: false, max_error_rate: None, holder: None, files }
+        let (input, files, captures) = (input.into(), Arc::new(Disk), capture::folder(output.as_ref()));
+        Self {
+            task: Task::Generate,
+            input,
+            places,
+            captures,
+            seed: 0,
+            resume: false,
+            strict: false,
+            max_error_rate: None,
+            holder: None,
+            files,
+        }
     }
 
     /// What is done with its lines; they are continued unless this is said.
@@ -120,6 +133,9 @@ impl Job {
         let mut parameters = builder.fingerprint()?;
         parameters.insert("seed".into(), self.seed.into());
         parameters.insert("max_tokens".into(), MAX_TOKENS.into());
+        if !builder.asked_edges().is_empty() {
+            parameters.insert("capture".into(), builder.asked_edges().into());
+        }
         if let Task::Score { as_generated } = self.task {
             parameters.insert("task".into(), if as_generated { "score as generated" } else { "score" }.into());
         }
@@ -137,8 +153,8 @@ impl Job {
             resume: self.resume,
             holder: self.holder,
         })?;
-        let (task, input, seed) = (self.task, self.input.clone(), self.seed);
-        let settings = Settings { task, input, seed, max_error_rate: self.max_error_rate, total };
+        let (task, input, seed, captures) = (self.task, self.input.clone(), self.seed, self.captures.clone());
+        let settings = Settings { task, input, seed, max_error_rate: self.max_error_rate, total, captures };
         Ok(OpenJob { settings, ledger, begun, parser, asked: self.resume })
     }
 }
@@ -243,6 +259,9 @@ impl OpenJob {
             let failed = |source| JobError::Io { file: input.clone(), source };
             Box::new(BufReader::with_capacity(1 << 16, File::open(input).map_err(failed)?))
         };
+        if !engine.edges().is_empty() {
+            capture::make(&self.settings.captures)?;
+        }
         let lines = LineReader::new(source);
         let done = Runner::new(self.settings, engine, &mut self.ledger, lines, self.parser).run(interrupt, progress);
         self.ledger.release();

@@ -137,6 +137,8 @@ pub(super) struct Settings {
     pub(super) seed: u64,
     pub(super) max_error_rate: Option<f64>,
     pub(super) total: Option<u64>,
+    /// Where what is captured goes.
+    pub(super) captures: PathBuf,
 }
 
 /// A line that was read and not begun.
@@ -360,6 +362,8 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
                 None => at += 1,
                 Some(Ok(())) => {
                     let done = self.running.remove(at);
+                    // Before the result, which says that the line is done.
+                    done.write_captured(&self.settings.captures)?;
                     match self.maker.record(&done) {
                         Ok((record, tokens)) => {
                             self.tokens += tokens;

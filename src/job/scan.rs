@@ -42,6 +42,14 @@ pub enum JobError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file of captured edges could not be written.
+    #[error("{}: captured edges cannot be written: {source}", .file.display())]
+    Capture {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Lines share a name.
     #[error("{}", Duplicates { file, first, count: *count })]
     DuplicateIds {
@@ -75,6 +83,7 @@ impl JobError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             JobError::Io { source, .. } => read_exit_code(source),
+            JobError::Capture { .. } => ExitCode::Io,
             JobError::DuplicateIds { .. } | JobError::BadLines { .. } => ExitCode::Data,
             JobError::Journal(error) => error.exit_code(),
             JobError::Refused(refusal) => refusal.exit_code(),

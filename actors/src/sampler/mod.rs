@@ -119,6 +119,8 @@ pub struct SamplerSpec {
     pub sampled_rows_max: u32,
     /// Captured rows of one step that [`Sampler::samples`] makes room for.
     pub captured_rows_max: u32,
+    /// Elements of a captured row beside its logits.
+    pub captured_width: u32,
     /// Sequences that run at once, each in a slot of its own.
     pub slots: u32,
 }
@@ -160,6 +162,17 @@ pub enum SamplerFault {
     },
 }
 
+/// What is sent along with the logits of a captured row.
+pub trait Captured {
+    /// Appends what there is of the row of draw `draw`: as many elements as the sampler's spec says.
+    fn append(&self, ticket: &Ticket, draw: usize, to: &mut Vec<f32>);
+}
+
+/// Nothing beside the logits.
+impl Captured for () {
+    fn append(&self, _ticket: &Ticket, _draw: usize, _to: &mut Vec<f32>) {}
+}
+
 /// Draws the tokens of one step after the other.
 #[derive(Debug)]
 pub struct Sampler {
@@ -184,7 +197,7 @@ impl Sampler {
 
     /// An empty result with room for the largest step.
     pub fn samples(&self) -> Samples {
-        let logits = self.spec.captured_rows_max as usize * self.spec.vocab as usize;
+        let logits = self.spec.captured_rows_max as usize * (self.spec.vocab + self.spec.captured_width) as usize;
         Samples {
             step: 0,
             tokens: Vec::with_capacity(self.spec.sampled_rows_max as usize),
@@ -193,10 +206,17 @@ impl Sampler {
         }
     }
 
-    /// Fills `samples`, whatever it held, from the ticket's sampled rows: `logits` holds one row of `vocab` for each draw.
+    /// Fills `samples`, whatever it held, from the ticket's sampled rows: `logits` holds one row of `vocab` for each draw, and `captured`
+    /// gives the rest of a captured row.
     /// Allocates only where more rows are captured than room was made for, and where a sequence with rules is admitted that is longer
     /// than any before it in its slot.
-    pub fn sample(&mut self, ticket: &Ticket, logits: &[f32], samples: &mut Samples) -> Result<(), SamplerFault> {
+    pub fn sample(
+        &mut self,
+        ticket: &Ticket,
+        logits: &[f32],
+        captured: &dyn Captured,
+        samples: &mut Samples,
+    ) -> Result<(), SamplerFault> {
         let SamplerSpec { vocab, .. } = self.spec;
         let (step, rows) = (ticket.step.id, ticket.draws.len());
         if logits.len() != rows * vocab as usize {
@@ -209,12 +229,13 @@ impl Sampler {
         for admission in &ticket.admissions {
             self.histories[admission.slot as usize].begin(admission);
         }
-        for (draw, row) in ticket.draws.iter().zip(logits.chunks_exact(vocab as usize)) {
-            let captured = draw.capture.then_some(samples.logits.len() as u32);
+        for (number, (draw, row)) in ticket.draws.iter().zip(logits.chunks_exact(vocab as usize)).enumerate() {
+            let first = draw.capture.then_some(samples.logits.len() as u32);
             if draw.capture {
                 samples.logits.extend_from_slice(row);
+                captured.append(ticket, number, &mut samples.logits);
             }
-            let token = self.token(draw, row, (step, captured), &mut samples.top)?;
+            let token = self.token(draw, row, (step, first), &mut samples.top)?;
             samples.tokens.push(token);
         }
         Ok(())

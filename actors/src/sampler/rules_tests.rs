@@ -8,7 +8,7 @@ use std::sync::Arc;
 const VOCAB: u32 = 12;
 
 fn spec() -> SamplerSpec {
-    SamplerSpec { vocab: VOCAB, allowed: VOCAB, sampled_rows_max: 4, captured_rows_max: 0, slots: 2 }
+    SamplerSpec { vocab: VOCAB, allowed: VOCAB, sampled_rows_max: 4, captured_rows_max: 0, captured_width: 0, slots: 2 }
 }
 
 fn admission(rules: LogitRules, prompt: &[u32], output: &[u32], epoch: u32) -> Admission {
@@ -98,7 +98,7 @@ fn draw_of(position: u32, epoch: u32, sampling: Sampling) -> Draw {
 
 fn sample(sampler: &mut Sampler, ticket: &Ticket, logits: &[f32]) -> Result<(Token, Samples), SamplerFault> {
     let mut samples = sampler.samples();
-    sampler.sample(ticket, logits, &mut samples)?;
+    sampler.sample(ticket, logits, &(), &mut samples)?;
     sampler.remember(&samples);
     Ok((samples.tokens[0], samples))
 }

@@ -146,7 +146,8 @@ fn asked(sequence: u64, position: u32, sampling: Option<Sampling>, capture: bool
 
 #[test]
 fn a_row_is_drawn_alike_alone_and_in_company() {
-    let spec = SamplerSpec { vocab: 50, allowed: 50, sampled_rows_max: 32, captured_rows_max: 4, slots: 3 };
+    let spec =
+        SamplerSpec { vocab: 50, allowed: 50, sampled_rows_max: 32, captured_rows_max: 4, captured_width: 0, slots: 3 };
     let mut sampler = Sampler::new(spec).expect("all tokens are allowed");
     let mut samples = sampler.samples();
     let settings = Sampling { temperature: 0.8, top_k: 20, top_p: 0.9, ..WARM };
@@ -154,18 +155,19 @@ fn a_row_is_drawn_alike_alone_and_in_company() {
     let draws: Vec<Draw> =
         (0..32).map(|at| asked(at, at as u32, Some(Sampling { request: at, ..settings }), false)).collect();
     let together = Ticket { draws: draws.clone(), ..Ticket::default() };
-    sampler.sample(&together, &rows.concat(), &mut samples).expect("one row a draw");
+    sampler.sample(&together, &rows.concat(), &(), &mut samples).expect("one row a draw");
     let tokens = samples.tokens.clone();
     for (at, draw) in draws.into_iter().enumerate() {
         let alone = Ticket { draws: vec![draw], ..Ticket::default() };
-        sampler.sample(&alone, &rows[at], &mut samples).expect("one row a draw");
+        sampler.sample(&alone, &rows[at], &(), &mut samples).expect("one row a draw");
         assert_eq!(samples.tokens[0], tokens[at]);
     }
 }
 
 #[test]
 fn a_row_that_is_not_finite_fails_alone_and_padding_does_not_count() {
-    let spec = SamplerSpec { vocab: 3, allowed: 2, sampled_rows_max: 4, captured_rows_max: 4, slots: 3 };
+    let spec =
+        SamplerSpec { vocab: 3, allowed: 2, sampled_rows_max: 4, captured_rows_max: 4, captured_width: 0, slots: 3 };
     let mut sampler = Sampler::new(spec).expect("two of three");
     let mut samples = sampler.samples();
     let (tokens_room, logits_room) = (samples.tokens.as_ptr(), samples.logits.as_ptr());
@@ -179,12 +181,12 @@ fn a_row_that_is_not_finite_fails_alone_and_padding_does_not_count() {
         ..Ticket::default()
     };
     let logits = [0.0, 1.0, 9.0, 0.0, f32::NAN, 0.0, 1.0, 0.0, f32::INFINITY];
-    sampler.sample(&ticket, &logits, &mut samples).expect("three rows");
+    sampler.sample(&ticket, &logits, &(), &mut samples).expect("three rows");
     let seen: Vec<_> = samples.tokens.iter().map(|token| (token.token, token.fault, token.logits)).collect();
     assert_eq!(seen, [(Some(1), None, Some(0)), (None, Some(RowFault::NonFinite), None), (None, None, Some(3))]);
     assert_eq!((samples.step, &samples.logits[..]), (4, &[0.0, 1.0, 9.0, 1.0, 0.0, f32::INFINITY][..]));
     assert_eq!((samples.tokens.as_ptr(), samples.logits.as_ptr()), (tokens_room, logits_room));
-    let fault = sampler.sample(&ticket, &logits[1..], &mut samples).expect_err("an element is missing");
+    let fault = sampler.sample(&ticket, &logits[1..], &(), &mut samples).expect_err("an element is missing");
     assert_eq!(fault.to_string(), "step 4: 8 logits arrived, 3 sampled rows of 3 were asked for");
     assert!(Sampler::new(SamplerSpec { allowed: 4, ..spec }).is_err());
 }

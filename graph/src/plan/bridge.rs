@@ -78,10 +78,13 @@ pub struct Bridged {
     pub links: Vec<Link>,
     /// The logits, whole.
     pub output: ValueId,
+    /// Values that the sampler reads beside them, whole.
+    pub captured: Vec<ValueId>,
 }
 
-/// Puts a move on every edge that needs one; a move that two readers need is made once.
-pub fn bridges(sharded: Sharded) -> Bridged {
+/// Puts a move on every edge that needs one; a move that two readers need is made once. `captured` are values of the model that are read
+/// whole, whoever else reads them.
+pub fn bridges(sharded: Sharded, captured: &[ValueId]) -> Bridged {
     let Sharded { model, ranks, held, asks, cuts, dealt: _, notes: _ } = sharded;
     let mut maker = Maker { model: &model, held, links: vec![], at: vec![], moved: BTreeMap::new() };
     for (number, node) in model.nodes().iter().enumerate() {
@@ -94,8 +97,9 @@ pub fn bridges(sharded: Sharded) -> Bridged {
         maker.at.push(id);
     }
     let output = maker.read(model.output(), Layout::Whole);
+    let captured = captured.iter().map(|&value| maker.read(value, Layout::Whole)).collect();
     let links = maker.links;
-    Bridged { model, ranks, cuts, links, output }
+    Bridged { model, ranks, cuts, links, output, captured }
 }
 
 struct Maker<'a> {

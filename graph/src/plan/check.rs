@@ -65,7 +65,8 @@ fn ports(role: &Role) -> usize {
     match role {
         Role::Stage { input_widths, output_widths, .. } => (input_widths.len() + 1).max(output_widths.len()),
         Role::Communicator { collectives, .. } => collectives.iter().map(|c| c.inputs.len().max(1)).sum(),
-        Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Sampler { .. } => 2,
+        Role::Sampler { captures, .. } => captures.len() + 2,
+        Role::Batcher | Role::Pool { .. } | Role::Feed => 2,
     }
 }
 
@@ -115,8 +116,10 @@ fn wants(actor: &ActorPlan) -> Vec<Carries> {
         Role::Pool { .. } => vec![],
         Role::Batcher => vec![Carries::Samples],
         Role::Feed => vec![Carries::Ticket, Carries::Samples],
-        Role::Sampler { vocabulary } => {
-            vec![Carries::Ticket, Carries::Tensor { width: *vocabulary, rows: RowSet::Sampled }]
+        Role::Sampler { vocabulary, captures } => {
+            let logits = Carries::Tensor { width: *vocabulary, rows: RowSet::Sampled };
+            let captured = captures.iter().map(|capture| Carries::Tensor { width: capture.width, rows: capture.rows });
+            [Carries::Ticket, logits].into_iter().chain(captured).collect()
         }
         Role::Stage { program, input_widths, .. } => {
             let used = inputs_of(program);

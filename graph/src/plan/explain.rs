@@ -108,6 +108,9 @@ fn does(actor: &ActorPlan) -> String {
                 count(|m| matches!(m, Move::AllGather(_)))
             )
         }
-        Role::Sampler { vocabulary } => format!("draws from {vocabulary} logits"),
+        Role::Sampler { vocabulary, captures } if captures.is_empty() => format!("draws from {vocabulary} logits"),
+        Role::Sampler { vocabulary, captures } => {
+            format!("draws from {vocabulary} logits, sends along {} captured values", captures.len())
+        }
     }
 }

@@ -97,19 +97,22 @@ pub struct Fused {
     pub nodes: Vec<FusedNode>,
     /// The logits, whole.
     pub output: ValueId,
+    /// Values that the sampler reads beside them, whole.
+    pub captured: Vec<ValueId>,
 }
 
 /// Fuses what the rules above name.
 pub fn fuse(bridged: Bridged) -> Fused {
-    let Bridged { model, ranks, cuts, links, output } = bridged;
-    let mut fuser = Fuser { links: &links, readers: readers(&links, output), taken: vec![false; links.len()] };
+    let Bridged { model, ranks, cuts, links, output, captured } = bridged;
+    let read = captured.iter().copied().chain([output]);
+    let mut fuser = Fuser { links: &links, readers: readers(&links, read), taken: vec![false; links.len()] };
     let nodes = (0..links.len()).filter_map(|n| fuser.node(&model, n)).collect();
     let values = links.iter().map(|l| (l.value, l.held)).collect();
-    Fused { model, ranks, cuts, values, nodes, output }
+    Fused { model, ranks, cuts, values, nodes, output, captured }
 }
 
-/// How many nodes read each link.
-fn readers(links: &[Link], output: ValueId) -> Vec<Vec<usize>> {
+/// Which nodes read each link; a reader behind the last for each value that the sampler reads.
+fn readers(links: &[Link], sampled: impl Iterator<Item = ValueId>) -> Vec<Vec<usize>> {
     let mut readers = vec![vec![]; links.len()];
     for (number, link) in links.iter().enumerate() {
         let operands = match &link.work {
@@ -118,7 +121,7 @@ fn readers(links: &[Link], output: ValueId) -> Vec<Vec<usize>> {
         };
         operands.iter().for_each(|v| readers[v.index()].push(number));
     }
-    readers[output.index()].push(links.len());
+    sampled.for_each(|value| readers[value.index()].push(links.len()));
     readers
 }
 

@@ -7,10 +7,10 @@ use crate::axis::ValueId;
 use std::collections::BTreeSet;
 
 /// Each piece as ranks behind the first have it; `None` where they have nothing of it: a segment nobody there reads, or a communication
-/// to which they only contribute.
-pub(super) fn behind_first(pieces: &[Piece], output: ValueId) -> Vec<Option<Piece>> {
+/// to which they only contribute. `sampled` is what the sampler reads.
+pub(super) fn behind_first(pieces: &[Piece], sampled: impl IntoIterator<Item = ValueId>) -> Vec<Option<Piece>> {
     // What is read on rank 0, and on the others.
-    let (mut first, mut others) = (BTreeSet::from([output]), BTreeSet::new());
+    let (mut first, mut others): (BTreeSet<ValueId>, _) = (sampled.into_iter().collect(), BTreeSet::new());
     let mut found: Vec<Option<Piece>> =
         pieces.iter().rev().map(|piece| piece_of(piece, &mut first, &mut others)).collect();
     found.reverse();

@@ -7,7 +7,8 @@ use super::live::behind_first;
 use super::memory::{Placed, place};
 use super::partition::{Collective, Partitioned, Piece, Segment};
 use super::raw::{
-    ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role, StateSlots, WindowPages,
+    ActorId, ActorPlan, CapturePlan, Carries, Channel, CollectivePlan, DeviceId, End, RawPlan, Role, StateSlots,
+    WindowPages,
 };
 use super::weights::Weights;
 use super::{Deployment, PlanError};
@@ -47,7 +48,7 @@ pub(super) fn lower(whole: &Partitioned, deployment: &Deployment<'_>, plan: &mut
     for rank in 0..whole.ranks {
         lowering.made.insert((whole.tokens, rank), ids);
     }
-    let others = behind_first(&whole.pieces, whole.output);
+    let others = behind_first(&whole.pieces, whole.captured.iter().copied().chain([whole.output]));
     for (number, (piece, other)) in whole.pieces.iter().zip(&others).enumerate() {
         match (piece, other) {
             (Piece::Segment(segment), Some(Piece::Segment(other))) => lowering.segment(number, segment, Some(other)),
@@ -210,9 +211,18 @@ impl Lowering<'_> {
     fn sampler(&mut self, batcher: ActorId, feed: ActorId) {
         let device = self.device(self.whole.layers.len() as u32 - 1, 0);
         let vocabulary = self.whole.model.logits();
-        let actor = self.actor("sampler".into(), Some(device), Role::Sampler { vocabulary });
+        let capture = |&value: &ValueId| CapturePlan {
+            edge: self.edge(value),
+            width: self.whole.width(value),
+            rows: self.whole.rows(value, &self.sampled),
+        };
+        let captures = self.whole.captured.iter().map(capture).collect();
+        let actor = self.actor("sampler".into(), Some(device), Role::Sampler { vocabulary, captures });
         self.read(batcher, actor, 0);
         self.read_end(self.made[&(self.whole.output, 0)], actor, 1);
+        for (number, value) in self.whole.captured.iter().enumerate() {
+            self.read_end(self.made[&(*value, 0)], actor, number as u16 + 2);
+        }
         self.channel("samples".into(), End { actor, port: 0 }, Carries::Samples);
         self.read(actor, batcher, 0);
         self.read(actor, feed, 1);
@@ -231,12 +241,21 @@ fn carries_bytes(carries: &Carries, plan: &RawPlan) -> u64 {
         Carries::Ticket => {
             rows * 8 + sampled * 88 + sequences * (68 + 4 * u64::from(s.max_model_len.div_ceil(super::PAGE_ROWS)))
         }
-        // A token each sampled row, and the 20 likeliest ones beside it with their log-probabilities.
-        Carries::Samples => sampled * (64 + 20 * 8),
+        // A token each sampled row, and the 20 likeliest ones beside it with their log-probabilities; what is captured of it.
+        Carries::Samples => sampled * (64 + 20 * 8 + captured_width(plan) * f32_bytes),
         Carries::Ids => rows * DType::U32.bytes() as u64,
         Carries::Tensor { width, rows: RowSet::All } => rows * u64::from(*width) * f32_bytes,
         Carries::Tensor { width, rows: RowSet::Sampled } => sampled * u64::from(*width) * f32_bytes,
     }
+}
+
+/// Elements that the samples bring of a captured row beside its logits.
+fn captured_width(plan: &RawPlan) -> u64 {
+    let captures = plan.actors.iter().filter_map(|actor| match &actor.role {
+        Role::Sampler { captures, .. } => Some(captures),
+        Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Stage { .. } | Role::Communicator { .. } => None,
+    });
+    captures.flatten().map(|capture| u64::from(capture.width)).sum()
 }
 
 /// Writes the program of one segment for one rank.

@@ -26,12 +26,13 @@ pub use bridge::Move;
 pub use call::{CacheSpec, Call, Cut, Operand, Place, Program, RowSet, StateSpec, WeightId, WeightSpec, WeightUse};
 pub use error::PlanError;
 pub use raw::{
-    ActorId, ActorPlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role, Settings,
-    StateSlots, VERSION, WindowPages,
+    ActorId, ActorPlan, CapturePlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role,
+    Settings, StateSlots, VERSION, WindowPages,
 };
 pub use settings::{Bounds, Deployment, DeviceSpec};
 pub use shard::{Dist, Layout, Rule, Rules};
 
+use crate::axis::ValueId;
 use crate::model::Model;
 use crate::op::Op;
 use crate::rope::{Rope, RopeScaling};
@@ -97,6 +98,15 @@ impl Plan {
         self.0.actors.iter().find_map(windows).unwrap_or_default()
     }
 
+    /// What the samples bring beside the logits of a captured row, in order.
+    pub fn captures(&self) -> &[CapturePlan] {
+        let found = self.0.actors.iter().find_map(|actor| match &actor.role {
+            Role::Sampler { captures, .. } => Some(captures.as_slice()),
+            Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Stage { .. } | Role::Communicator { .. } => None,
+        });
+        found.unwrap_or_default()
+    }
+
     /// Slots of recurrent state: those of running sequences and those of snapshots.
     pub fn slots(&self) -> u32 {
         let states = self.states();
@@ -127,6 +137,18 @@ impl Plan {
 /// # Errors
 /// All faults that can be found together: of the settings, of the degrees, of the devices, then of the plan.
 pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<PlanError>> {
+    compile_captured(model, deployment, &[])
+}
+
+/// As [`compile`], with values of the model that the sampler reads beside the logits, each once, whole and in this order.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_captured(
+    model: &Model,
+    deployment: &Deployment<'_>,
+    captured: &[ValueId],
+) -> Result<Plan, Vec<PlanError>> {
     let mut faults = vec![];
     let mut settings = settings::resolve(deployment, &mut faults);
     devices(deployment, &mut faults);
@@ -137,7 +159,7 @@ pub fn compile(model: &Model, deployment: &Deployment<'_>) -> Result<Plan, Vec<P
     let (Ok(layers), Ok(sharded), true) = (layers, sharded, faults.is_empty()) else { return Err(faults) };
     settings.notes.extend(sharded.notes.iter().cloned());
     settings.notes.extend(stretched(model, settings.max_model_len));
-    let whole = partition::partition(fuse::fuse(bridge::bridges(sharded)), layers);
+    let whole = partition::partition(fuse::fuse(bridge::bridges(sharded, captured)), layers);
     let mut plan = RawPlan {
         version: VERSION,
         family: deployment.family.into(),

@@ -63,6 +63,8 @@ pub struct Partitioned {
     pub tokens: ValueId,
     /// The logits, whole.
     pub output: ValueId,
+    /// Values that the sampler reads beside them, whole.
+    pub captured: Vec<ValueId>,
 }
 
 /// Layers a stage: as given, or as even as they come with the larger shares first (the last stage has the head as well).
@@ -90,7 +92,7 @@ pub fn layers(model: &Model, stages: u32, given: Option<&[u32]>) -> Result<Vec<R
 
 /// Cuts `fused` into stages of `layers`, and each stage at its communications.
 pub fn partition(fused: Fused, layers: Vec<Range<u32>>) -> Partitioned {
-    let Fused { model, ranks, cuts, values, nodes, output } = fused;
+    let Fused { model, ranks, cuts, values, nodes, output, captured } = fused;
     let stage = |section: Section| match section {
         Section::Embed => 0,
         Section::Layer(n) => layers.iter().position(|r| r.contains(&n)).unwrap_or(0),
@@ -111,8 +113,8 @@ pub fn partition(fused: Fused, layers: Vec<Range<u32>>) -> Partitioned {
     for (stage, nodes) in of_stage.into_iter().enumerate() {
         pieces.extend(cut_stage(stage as u32, nodes));
     }
-    connect(&mut pieces, output);
-    Partitioned { model, ranks, cuts, values, layers, pieces, tokens, output }
+    connect(&mut pieces, captured.iter().copied().chain([output]).collect());
+    Partitioned { model, ranks, cuts, values, layers, pieces, tokens, output, captured }
 }
 
 /// A sum and its norm are parted where the pipeline is cut between them.
@@ -164,9 +166,8 @@ fn cut_stage(stage: u32, nodes: Vec<FusedNode>) -> Vec<Piece> {
     pieces
 }
 
-/// Finds what each segment reads from others and gives to others.
-fn connect(pieces: &mut [Piece], output: ValueId) {
-    let mut read_outside: Vec<ValueId> = vec![output];
+/// Finds what each segment reads from others and gives to others, or to the sampler.
+fn connect(pieces: &mut [Piece], mut read_outside: Vec<ValueId>) {
     for piece in pieces.iter_mut() {
         match piece {
             Piece::Collective(c) => read_outside.push(c.x),

@@ -101,6 +101,17 @@ fn is_one(blocks: &u32) -> bool {
     *blocks == 1
 }
 
+/// A value that people read while the model runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CapturePlan {
+    /// The edge that it is of, as people name it.
+    pub edge: String,
+    /// Elements of a row.
+    pub width: u32,
+    /// Which rows.
+    pub rows: RowSet,
+}
+
 /// What an actor is.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]
@@ -146,10 +157,13 @@ pub enum Role {
         /// What it does, in the one order of the group.
         collectives: Vec<CollectivePlan>,
     },
-    /// Draws tokens. Input 0: tickets; input 1: logits. Output 0: samples.
+    /// Draws tokens. Input 0: tickets; input 1: logits; an input for each capture. Output 0: samples.
     Sampler {
         /// Elements of a row of logits.
         vocabulary: u32,
+        /// What is sent back with the rows of requests that ask for it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        captures: Vec<CapturePlan>,
     },
 }
 

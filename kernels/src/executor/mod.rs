@@ -28,8 +28,8 @@ use crate::weights::Weight;
 use graph::plan::{Call, Operand, PAGE_ROWS, Place, Program, RowSet};
 use std::sync::Arc;
 
-/// Inputs, and outputs, that a program may have.
-pub const PORTS_MAX: usize = 8;
+/// Inputs, and outputs, that a program may have: a few, or as many as people capture of a stage.
+pub const PORTS_MAX: usize = 512;
 
 /// The largest step an executor takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

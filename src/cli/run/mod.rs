@@ -41,7 +41,10 @@ pub(super) fn run(args: &args::Run, argv: &[OsString], trace: &Trace, child: Opt
     let (interrupt, standing) = (Interrupt::default(), Arc::new(Standing::default()));
     let command = resume_command(argv, &args.job);
     let watch = Watch::begin(args, (interrupt.clone(), standing.clone()), command.clone(), trace, child);
-    let builder = args.deploy.builder()?.trace(trace);
+    let mut builder = args.deploy.builder()?.trace(trace);
+    if !args.capture.is_empty() {
+        builder = builder.capture_edges(args.capture.iter().cloned());
+    }
     let mut job = job(args);
     if let Some(parent) = supervised {
         job = job.held_for(parent);

@@ -502,7 +502,7 @@ fn configurations() {
     );
     configured(
         json!({"hidden_act": "swoosh"}),
-        &["config.json: hidden_act is \"swoosh\"; allowed: silu, gelu, gelu_new, gelu_pytorch_tanh, relu"],
+        &["config.json: hidden_act is \"swoosh\"; allowed: silu, gelu, gelu_new, gelu_pytorch_tanh, relu, relu2"],
     );
 }
 

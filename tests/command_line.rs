@@ -54,6 +54,13 @@ fn c24_to_c33_settings_that_cannot_be() {
         &["expert-parallel-size 2 of tensor 4; legal degrees: 1, 4"],
     );
     refused(&format!("plan --model {model} -ep 2"), 78, &["expert-parallel-size 2 of tensor 1; legal degrees: 1:"]);
+    refused("plan -dp 0", 78, &["data-parallel-size"]);
+    refused("plan -dp 2 --devices cpu:0", 78, &["1 devices for tensor 1 × pipeline 1 × data 2 = 2 ranks"]);
+    refused(
+        &format!("plan --model {} -tp 3 --numerics tree", fixture("llama")),
+        78,
+        &["tensor-parallel-size 3: numerics tree sums along axis ffn in a tree of", "or numerics invariant"],
+    );
     // 28: names that are nearly known.
     refused("plan --max-num-seq 3", 64, &["unexpected argument '--max-num-seq'", "'--max-num-seqs'"]);
     refused("plna", 64, &["unrecognized subcommand 'plna'", "'plan'"]);
@@ -84,7 +91,7 @@ fn c24_to_c33_settings_that_cannot_be() {
     refused("plan --kv-cache-dtype fp8", 64, &["'fp8'", "allowed: auto, f32, bf16, f16"]);
     // What this build does not have.
     refused("plan --device cuda", 64, &["'cuda'", "possible values: auto, cpu"]);
-    refused("plan --numerics fast", 64, &["'fast'", "possible values: invariant"]);
+    refused("plan --numerics fast", 64, &["'fast'", "possible values: invariant, tree"]);
 }
 
 #[test]
@@ -104,6 +111,8 @@ fn the_flags_of_every_command_are_in_its_help() {
         "--devices",
         "--tensor-parallel-size",
         "--pipeline-parallel-size",
+        "--data-parallel-size",
+        "--expert-parallel-size",
         "--layer-partition",
         "--dtype",
         "--kv-cache-dtype",

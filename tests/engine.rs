@@ -95,6 +95,7 @@ fn every_layout_is_within_tolerance_of_the_reference() {
             &["--max-num-batched-tokens", "7"],
             &["-tp", "2", "-pp", "2", "--max-num-batched-tokens", "7"],
             &["-tp", "4"],
+            &["--numerics", "tree", "-tp", "2", "-dp", "2"],
         ] {
             run_parity(name, arguments);
         }
@@ -245,15 +246,7 @@ fn bf16_errors(name: &str) -> Vec<f32> {
     let mut errors = vec![];
     for (prompt, wanted) in references(name) {
         let width = wanted.len() / prompt.len();
-        let generation = Generation { capture: Capture::All, ignore_eos: true, ..Generation::greedy(prompt, 1) };
-        let mut found = vec![];
-        for output in engine.submit(generation) {
-            match output {
-                Output::Prompt(row) => found.extend(row.logits.expect("prompt rows are captured")),
-                Output::Token(token) => found.extend(token.logits.expect("generated rows are captured")),
-                Output::Ended(_) => {}
-            }
-        }
+        let found = logits(&engine, prompt);
         assert_eq!(found.len(), wanted.len(), "{name}: logits of every position");
         let far = |(found, wanted): (&[f32], &[f32])| {
             found.iter().zip(wanted).map(|(found, wanted)| (found - wanted).abs()).fold(0.0, f32::max)
@@ -262,6 +255,54 @@ fn bf16_errors(name: &str) -> Vec<f32> {
     }
     errors.sort_by(f32::total_cmp);
     errors
+}
+
+/// Logits of every position of a prompt.
+fn logits(engine: &Engine, prompt: Vec<u32>) -> Vec<f32> {
+    let generation = Generation { capture: Capture::All, ignore_eos: true, ..Generation::greedy(prompt, 1) };
+    let row = |output| match output {
+        Output::Prompt(row) => row.logits,
+        Output::Token(token) => token.logits,
+        Output::Ended(_) => None,
+    };
+    engine.submit(generation).filter_map(row).flatten().collect()
+}
+
+fn largest(found: &[f32], wanted: &[f32]) -> f32 {
+    assert_eq!(found.len(), wanted.len(), "logits of every position");
+    found.iter().zip(wanted).map(|(found, wanted)| (found - wanted).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn experts_of_rounded_weights_are_what_the_graph_says() {
+    // A rounded weight may choose another expert, so what f32 weights give is no measure.
+    for name in EXPERTS {
+        let builder = builder(name).dtype(graph::DType::Bf16).threads(1);
+        let (architecture, plan) = builder.plan().expect("a plan");
+        let specs = plan.data().actors.iter().filter_map(|actor| {
+            let graph::plan::Role::Stage { program, .. } = &actor.role else { return None };
+            Some(&program.weights)
+        });
+        // Vectors stay as they are stored.
+        let rounded: Vec<&str> =
+            specs.flatten().filter(|w| w.dtype == graph::DType::Bf16).map(|w| w.name.as_str()).collect();
+        let weight = |tensor: &str| -> Vec<f32> {
+            let bytes = builder.checkpoint().tensor(tensor).expect("the fixture has every weight").bytes;
+            let values = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+            let stacked = |name: &&str| (0..64).any(|n| graph::entry_name(name, n).as_deref() == Some(tensor));
+            if rounded.iter().any(|name| *name == tensor || stacked(name)) {
+                values.map(|value| half::bf16::from_f32(value).to_f32()).collect()
+            } else {
+                values.collect()
+            }
+        };
+        let engine = builder.clone().kv_cache_dtype(graph::DType::F32).build().expect("an engine builds");
+        for (prompt, _) in references(name) {
+            let wanted = graph::interpret::logits(&architecture.model, &prompt, &weight).data;
+            let error = largest(&logits(&engine, prompt), &wanted);
+            assert!(error < 2e-4, "{name}: {error:.1e} from what its graph says of the rounded weights");
+        }
+    }
 }
 
 #[test]
@@ -321,6 +362,36 @@ fn a_warm_prefix_does_not_change_a_bit() {
         let engine = engine(name);
         for cache in ["cold", "warm"] {
             assert_eq!(bits(engine.submit(request(1, 75, Capture::Generated))), gold, "{name}, {cache}");
+        }
+    }
+}
+
+#[test]
+fn replicas_do_not_change_a_bit() {
+    for name in ["qwen3", "qwen3_moe"] {
+        let engine = builder(name).data_parallel_size(2).build().expect("an engine builds");
+        assert_eq!(engine.replicas(), 2);
+        let submit = |seed| engine.submit(request(seed, 3 + seed * 9, Capture::Generated));
+        let streams: Vec<_> = (1..8).map(submit).collect();
+        for (stream, seed) in streams.into_iter().zip(1..) {
+            let lonely = bits(self::engine(name).submit(request(seed, 3 + seed * 9, Capture::Generated)));
+            assert_eq!(bits(stream), lonely, "{name} request {seed}");
+        }
+    }
+}
+
+#[test]
+fn under_a_tree_no_degree_changes_a_bit() {
+    for name in ["llama", "gemma2", "gpt2"].into_iter().chain(EXPERTS) {
+        let tree = |tensor, expert| {
+            let builder = builder(name).numerics(graph::plan::Numerics::Tree);
+            let engine = builder.tensor_parallel_size(tensor).expert_parallel_size(expert).build();
+            bits(engine.expect("an engine builds").submit(request(1, 75, Capture::All)))
+        };
+        let gold = tree(1, 1);
+        let experts = EXPERTS.contains(&name);
+        for (tensor, expert) in [(2, 1), (2, 2), (4, 1), (4, 4)].into_iter().filter(|(_, e)| *e == 1 || experts) {
+            assert_eq!(tree(tensor, expert), gold, "{name}, -tp {tensor} -ep {expert}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use graph::DType;
 use graph::models::describe;
 use graph::plan::cost::{Stretch, step_cost};
-use graph::plan::{Bounds, Deployment, DeviceSpec, compile};
+use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, compile};
 use millstream::{Checkpoint, Engine};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,7 @@ fn known_shapes_plan_with_the_sizes_their_models_have() {
             tensor: 1,
             pipeline: 1,
             expert: 1,
+            numerics: Numerics::Invariant,
             devices: vec![DeviceSpec { name: "cpu:0".into(), memory_bytes: 64 << 30 }],
             layer_partition: None,
             bounds: Bounds::default(),

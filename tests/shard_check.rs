@@ -1,4 +1,4 @@
-//! Every family whose fixture is here, under every legal layout of up to four devices, through the binary; and the table of them in
+//! Every family whose fixture is here, under every legal layout of up to four devices, through the binary; and the tables of them in
 //! `docs/models.md`, which `MILLSTREAM_WRITE_TABLES=1` writes anew.
 
 use serde_json::Value;
@@ -30,9 +30,10 @@ fn fixtures() -> Vec<PathBuf> {
 }
 
 /// What the binary tells of one fixture.
-fn checked(fixture: &Path) -> Vec<Value> {
+fn checked(fixture: &Path, numerics: &str) -> Vec<Value> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
-    let output = command.arg("shard-check").arg("--json").arg("--model").arg(fixture).output().expect("it runs");
+    command.args(["shard-check", "--json", "--numerics", numerics, "--model"]).arg(fixture);
+    let output = command.output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let told: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}: {said}", fixture.display()));
@@ -73,12 +74,15 @@ fn every_family_keeps_its_law_under_every_layout() {
     let fixtures = fixtures();
     assert!(fixtures.len() >= 2, "Llama and Qwen3 at least");
     let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).expect("a name").to_string();
-    let checked: Vec<_> = fixtures.iter().map(|path| (name(path), checked(path))).collect();
+    let tables = ["invariant", "tree"].map(|numerics| {
+        let checked: Vec<_> = fixtures.iter().map(|path| (name(path), checked(path, numerics))).collect();
+        format!("`--numerics {numerics}`:\n\n{}", table(&checked))
+    });
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/models.md");
     let document = std::fs::read_to_string(&path).expect("the document is part of the tree");
     let (before, rest) = document.split_once(BEGIN).expect("the document has a place for the table");
     let (found, after) = rest.split_once(END).expect("the table ends");
-    let wanted = table(&checked);
+    let wanted = tables.join("\n");
     if found != wanted && std::env::var_os("MILLSTREAM_WRITE_TABLES").is_some() {
         std::fs::write(&path, [before, BEGIN, &wanted, END, after].concat()).expect("the document is written");
         return;

@@ -1,6 +1,6 @@
 //! The local communicator: collectives among the ranks of one process, over ports that every member reads.
 //!
-//! Each rank's term goes to all members by a broadcast channel, and each member reduces all terms itself, in the order of ranks. So
+//! Each rank's term goes to all members by a broadcast channel, and each member reduces all terms itself, in a binary tree over their order. So
 //! every rank gets the same bits, no rank waits inside a call, and a collective of one micro-batch never blocks another's compute.
 
 use crate::lane::{Actor, Fault, LaneContext, Turn};

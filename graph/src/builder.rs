@@ -236,6 +236,11 @@ impl<'b> Value<'b> {
         self.then(Op::Combine { x: self.id, gates: gates.id, w: w.id })
     }
 
+    /// The sum over a row's choices, each by its gate.
+    pub fn weigh(self, gates: Self) -> Self {
+        self.then(Op::Weigh { x: self.id, gates: gates.id })
+    }
+
     /// A contraction by the entry of `w` for each index of its first axis.
     pub fn contract_each(self, w: Param<'b>) -> Self {
         self.then(Op::ContractEach { x: self.id, w: w.id })

@@ -141,6 +141,12 @@ pub(crate) fn infer(draft: &Draft, node: usize, op: &Op) -> Result<Vec<Axis>, Gr
             at.wants(axes.get(1) == Some(&choices), "activations", &wants, axes)?;
             Ok([ROWS].iter().chain(new).copied().collect())
         }
+        Op::Weigh { x, gates } => {
+            let (x, choices) = (at.value(x)?, at.choices(gates)?);
+            let wants = format!("[rows, {}] and the axes of the result", draft.names(&[choices]));
+            at.wants(x.len() >= 3 && x[0] == ROWS && x[1] == choices, "activations", &wants, x)?;
+            Ok([ROWS].iter().chain(&x[2..]).copied().collect())
+        }
         Op::Unary(f, x) => {
             let (field, c, least) = match f {
                 Unary::Scale(c) => ("by", c, f32::MIN),

@@ -137,6 +137,7 @@ impl Interpreter<'_> {
             Op::Combine { x, gates, .. } => {
                 experts::combine(self.pair(x, gates), self.shape(x, gates), &self.param(op))
             }
+            Op::Weigh { x, gates } => experts::weigh(self.pair(x, gates), self.shape(x, gates)),
             Op::Unary(f, x) => self.value(x).data.iter().map(|&x| unary(f, x)).collect(),
             Op::Binary(f, a, b) => {
                 let f = match f {

@@ -265,6 +265,13 @@ pub enum Op {
         /// Weight.
         w: ParamId,
     },
+    /// The sum over a row's choices of gate · x: x `[rows, choices, rest…]` → `[rows, rest…]`.
+    Weigh {
+        /// What the experts made.
+        x: ValueId,
+        /// The result of a [`Op::Route`].
+        gates: ValueId,
+    },
     /// A contraction by the entry of w that belongs to each index of an axis: x `[rows, kept…, each, summed…]`, w
     /// `[each, new…, summed…]` → `[rows, kept…, each, new…]`.
     ContractEach {
@@ -309,6 +316,7 @@ impl Op {
             Op::Scan { q, k, v, dt, beta, .. } => [q, k, v, dt].into_iter().chain(beta).collect(),
             Op::Route { x, .. } | Op::ContractEach { x, .. } | Op::Prefix { x, .. } => vec![x],
             Op::Concat { a, b, .. } => vec![a, b],
+            Op::Weigh { x, gates } => vec![x, gates],
             Op::Experts { x, gates, .. } | Op::ExpertBias { x, gates, .. } | Op::Combine { x, gates, .. } => {
                 vec![x, gates]
             }
@@ -340,6 +348,7 @@ impl Op {
             Op::Route { bias, .. } => bias,
             Op::Attend { sinks, .. } => sinks,
             Op::Tokens
+            | Op::Weigh { .. }
             | Op::Concat { .. }
             | Op::Prefix { .. }
             | Op::Rope { .. }
@@ -367,6 +376,7 @@ impl Op {
             Op::Experts { .. } => "experts",
             Op::ExpertBias { .. } => "expert_bias",
             Op::Combine { .. } => "combine",
+            Op::Weigh { .. } => "weigh",
             Op::ContractEach { .. } => "contract_each",
             Op::Concat { .. } => "concat",
             Op::Prefix { .. } => "prefix",

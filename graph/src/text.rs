@@ -103,6 +103,7 @@ fn op_text(draft: &Draft, op: &Op) -> String {
         | Op::Experts { .. }
         | Op::ExpertBias { .. }
         | Op::Combine { .. }
+        | Op::Weigh { .. }
         | Op::Unary(..)
         | Op::Binary(..)
         | Op::SampledRows(_) => text,
@@ -223,6 +224,7 @@ impl Parser {
             "prefix" => Op::Prefix { x: v(1)?, axis: self.named(&words, "axis=")? },
             "experts" => Op::Experts { x: v(1)?, gates: v(2)?, w: p(3)? },
             "expert_bias" => Op::ExpertBias { x: v(1)?, gates: v(2)?, w: p(3)? },
+            "weigh" => Op::Weigh { x: v(1)?, gates: v(2)? },
             "combine" => Op::Combine { x: v(1)?, gates: v(2)?, w: p(3)? },
             "silu" => Op::Unary(Unary::Silu, v(1)?),
             "gelu" => Op::Unary(Unary::Gelu, v(1)?),

@@ -1,6 +1,6 @@
 //! Golden text of the graph and of the passes. A changed golden is replaced by hand, on purpose.
 
-use graph::plan::{Bounds, Deployment, DeviceSpec, Plan, PlanError, compile, explain};
+use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, compile, explain};
 use graph::{DType, Model, models, text};
 use serde_json::json;
 
@@ -24,6 +24,7 @@ fn deployed(model: &Model, tensor: u32, pipeline: u32) -> Result<Plan, Vec<PlanE
         tensor,
         pipeline,
         expert: 1,
+        numerics: Numerics::Invariant,
         devices,
         layer_partition: None,
         bounds,

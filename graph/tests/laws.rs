@@ -1,6 +1,6 @@
 //! Every law of a graph and of a plan, broken once: the message that its reader gets.
 
-use graph::plan::{Bounds, Carries, Deployment, DeviceId, DeviceSpec, Plan, RawPlan, Role, compile};
+use graph::plan::{Bounds, Carries, Deployment, DeviceId, DeviceSpec, Numerics, Plan, RawPlan, Role, compile};
 use graph::{DType, Model, models, text};
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ fn deployment(devices: &[&str]) -> Deployment<'static> {
         tensor: 1,
         pipeline: devices.len() as u32,
         expert: 1,
+        numerics: Numerics::Invariant,
         devices: devices.iter().map(device).collect(),
         layer_partition: None,
         bounds: Bounds::default(),
@@ -157,6 +158,16 @@ fn graphs_with_experts() {
         ),
     );
     check(
+        &format!("%18 = combine %17 %13 {w}.w2.weight"),
+        "%18 = weigh %11 %13",
+        "%18 (weigh): activations: wants [rows, choices] and the axes of the result, got [rows, hidden]",
+    );
+    check(
+        &format!("%18 = combine %17 %13 {w}.w2.weight"),
+        "%18 = weigh %17 %13",
+        "%18 (weigh) is declared as [rows, hidden], but gives [rows, expert_ffn]",
+    );
+    check(
         &format!("param {w}.w1.weight [experts, expert_ffn, hidden]"),
         &format!("param {w}.w1.weight [experts]"),
         &format!("weight {w}.w1.weight [experts]: one tensor an entry has axes of its own"),
@@ -179,6 +190,13 @@ fn deployments() {
         |d| (d.tensor, d.pipeline) = (5, 1),
         &["cpu:0", "cpu:1", "cpu:2", "cpu:3", "cpu:4"],
         &["tensor-parallel-size 5 does not divide axis ffn of length 24; legal degrees: 1, 2, 3, 4, 6, 8, 12, 24"],
+    );
+    refused(
+        |d| (d.tensor, d.pipeline, d.numerics) = (3, 1, Numerics::Tree),
+        &["cpu:0", "cpu:1", "cpu:2"],
+        &[
+            "tensor-parallel-size 3: numerics tree sums along axis ffn in a tree of 4; legal degrees: 1, 2, 4, or numerics invariant",
+        ],
     );
     refused(
         |d| d.layer_partition = Some(vec![4, 0]),

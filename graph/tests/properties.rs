@@ -1,7 +1,7 @@
 //! What holds of every plan that compiles, over models, degrees and bounds at random.
 
 use graph::plan::explain::explain;
-use graph::plan::{Bounds, Deployment, DeviceSpec, Plan, PlanError, Role, compile};
+use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, Role, compile};
 use graph::{DType, Model, models};
 use proptest::prelude::*;
 use serde_json::json;
@@ -91,6 +91,7 @@ fn compiled(case: &Case, model: &Model) -> Result<Plan, Vec<PlanError>> {
             tensor: case.tensor,
             pipeline: case.pipeline,
             expert: 1,
+            numerics: Numerics::Invariant,
             devices: (0..case.tensor * case.pipeline).map(device).collect(),
             layer_partition: None,
             bounds: case.bounds,

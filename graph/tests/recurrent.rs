@@ -1,7 +1,7 @@
 //! Recurrent ops through the graph and its passes: laws with their messages, text, meaning, and what a plan keeps for them.
 
 use graph::plan::explain::explain;
-use graph::plan::{Bounds, Call, Deployment, DeviceSpec, Plan, Role, StateSlots, compile};
+use graph::plan::{Bounds, Call, Deployment, DeviceSpec, Numerics, Plan, Role, StateSlots, compile};
 use graph::{Axis, Builder, DType, GraphError, Model, Section, interpret, text};
 
 const SELECTIVE: (f32, Option<f32>) = (0.0, Some(2.0));
@@ -39,6 +39,7 @@ fn deployed(tensor: u32, bounds: Bounds, memory_bytes: u64) -> Result<Plan, Vec<
         tensor,
         pipeline: 1,
         expert: 1,
+        numerics: Numerics::Invariant,
         devices: (0..tensor).map(device).collect(),
         layer_partition: None,
         bounds,

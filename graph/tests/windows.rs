@@ -1,7 +1,7 @@
 //! Layers with a window have pages of their own, as many as running sequences and the steps in flight can need.
 
 use graph::plan::explain::explain;
-use graph::plan::{Bounds, Deployment, DeviceSpec, Plan, WindowPages, compile};
+use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, Plan, WindowPages, compile};
 use graph::{Attention, Builder, DType, Model, Section};
 
 /// One layer that reads everything, and two that read windows.
@@ -27,6 +27,7 @@ fn deployed(windows: [Option<u32>; 3], bounds: Bounds) -> Result<Plan, Vec<Strin
         tensor: 1,
         pipeline: 1,
         expert: 1,
+        numerics: Numerics::Invariant,
         devices: vec![DeviceSpec { name: "cpu:0".into(), memory_bytes: 1 << 26 }],
         layer_partition: None,
         bounds,

@@ -51,6 +51,7 @@ fn weights(n: u32, k: u32, dtype: DType, count: usize, team: &Team) -> Vec<Weigh
         used: WeightUse::Panels,
         n,
         k,
+        sum_parts: 1,
         dtype,
     };
     let load = |i: usize| Weight::load(&spec(i), &Noise(i as u64), team).expect("noise is a valid weight");

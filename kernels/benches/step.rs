@@ -9,7 +9,7 @@ use common::{Noise, noise, team};
 use graph::DType;
 use graph::models::describe;
 use graph::plan::cost::{Cost, Stretch, step_cost};
-use graph::plan::{Bounds, Call, Deployment, DeviceSpec, Plan, Program, Role, RowSet, compile};
+use graph::plan::{Bounds, Call, Deployment, DeviceSpec, Numerics, Plan, Program, Role, RowSet, compile};
 use kernels::ceiling::{fma_peak, median, read_bandwidth};
 use kernels::{Executor, Isa, Limits, Memory, Span, Step, Weight};
 use std::collections::BTreeMap;
@@ -106,6 +106,7 @@ fn program(shape: &str) -> (Plan, Program) {
         tensor: 1,
         pipeline: 1,
         expert: 1,
+        numerics: Numerics::Invariant,
         devices: vec![DeviceSpec { name: "cpu:0".into(), memory_bytes: 64 << 30 }],
         layer_partition: None,
         bounds: Bounds { max_num_batched_tokens: Some(ROWS_MAX), max_num_seqs: Some(32), ..Bounds::default() },

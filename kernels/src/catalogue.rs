@@ -30,6 +30,7 @@ pub fn supports(call: &Call, dtype: DType) -> Result<(), KernelError> {
         | Call::Scan { .. }
         | Call::Route { .. }
         | Call::Concat { .. }
+        | Call::Weigh { .. }
         | Call::ExpertBias { .. }
         | Call::Gated { .. }
         | Call::Unary { .. }

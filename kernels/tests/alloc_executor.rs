@@ -59,7 +59,17 @@ fn executor() -> Executor {
     let team = Arc::new(Team::new(TeamSpec { threads: 2, cores: None, spin: false }));
     team.run(&|_| COUNTED.set(true));
     let load = |used, n, k, dtype| {
-        let spec = WeightSpec { name: "ones".into(), dims: vec![n, k], stored: None, cut: None, used, n, k, dtype };
+        let spec = WeightSpec {
+            name: "ones".into(),
+            dims: vec![n, k],
+            stored: None,
+            cut: None,
+            used,
+            n,
+            k,
+            sum_parts: 1,
+            dtype,
+        };
         Weight::load(&spec, &Ones, &team).expect("ones are a valid weight")
     };
     let weights =

@@ -124,7 +124,17 @@ mod tests {
 
     fn spec(cut: Option<Cut>, n: u32, k: u32) -> WeightSpec {
         let used = WeightUse::Panels;
-        WeightSpec { name: "layer.w".into(), dims: vec![8, 4, 16], stored: None, cut, used, n, k, dtype: DType::F32 }
+        WeightSpec {
+            name: "layer.w".into(),
+            dims: vec![8, 4, 16],
+            stored: None,
+            cut,
+            used,
+            n,
+            k,
+            sum_parts: 1,
+            dtype: DType::F32,
+        }
     }
 
     fn all(rows: &DummyRows) -> Vec<f32> {

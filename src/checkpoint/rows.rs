@@ -217,6 +217,7 @@ mod tests {
             used: WeightUse::Panels,
             n,
             k,
+            sum_parts: 1,
             dtype: DType::F32,
         }
     }

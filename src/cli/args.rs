@@ -65,6 +65,9 @@ pub(super) struct Deploy {
     /// Stages of the pipeline (-pp).
     #[arg(long, default_value_t = 1, value_name = "N")]
     pipeline_parallel_size: u32,
+    /// Replicas of all of it that requests are dealt to (-dp).
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    data_parallel_size: u32,
     /// Ranks that the experts of a layer are dealt out to: 1, or the tensor degree (-ep).
     #[arg(long, default_value_t = 1, value_name = "N")]
     expert_parallel_size: u32,
@@ -115,8 +118,10 @@ enum DeviceKind {
 /// What the bits of a result may depend on.
 #[derive(ValueEnum, Clone, Copy, Debug)]
 enum Numerics {
-    /// On the request and the tensor degree alone. On the CPU there is nothing else.
+    /// On the request and the tensor and expert degrees alone.
     Invariant,
+    /// On the request alone: sums that ranks may share are made in a tree.
+    Tree,
 }
 
 /// A number that `fits`, or what is allowed.
@@ -174,13 +179,16 @@ impl Deploy {
 
     /// A builder with all of this set.
     pub(super) fn builder(&self) -> Result<EngineBuilder, Error> {
-        match (self.device, self.numerics) {
-            (DeviceKind::Auto | DeviceKind::Cpu, Numerics::Invariant) => {}
-        }
+        let numerics = match (self.device, self.numerics) {
+            (DeviceKind::Auto | DeviceKind::Cpu, Numerics::Invariant) => graph::plan::Numerics::Invariant,
+            (DeviceKind::Auto | DeviceKind::Cpu, Numerics::Tree) => graph::plan::Numerics::Tree,
+        };
         let mut builder = Engine::builder(self.checkpoint()?)
             .tensor_parallel_size(self.tensor_parallel_size)
             .pipeline_parallel_size(self.pipeline_parallel_size)
+            .data_parallel_size(self.data_parallel_size)
             .expert_parallel_size(self.expert_parallel_size)
+            .numerics(numerics)
             .bounds(Bounds {
                 max_num_seqs: self.max_num_seqs,
                 max_num_batched_tokens: self.max_num_batched_tokens,

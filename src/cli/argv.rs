@@ -3,8 +3,12 @@
 use std::ffi::OsString;
 
 /// vLLM's two-letter flags, which clap would read as bundles of one-letter ones.
-const SHORT: [(&str, &str); 3] =
-    [("-tp", "--tensor-parallel-size"), ("-pp", "--pipeline-parallel-size"), ("-ep", "--expert-parallel-size")];
+const SHORT: [(&str, &str); 4] = [
+    ("-tp", "--tensor-parallel-size"),
+    ("-pp", "--pipeline-parallel-size"),
+    ("-ep", "--expert-parallel-size"),
+    ("-dp", "--data-parallel-size"),
+];
 
 /// Spells the two-letter flags out: `-tp 2` and `-tp=2` become `--tensor-parallel-size 2`.
 pub(super) fn normalise(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
@@ -35,6 +39,7 @@ mod tests {
             ("run a.jsonl -o b -tp=2", "run a.jsonl -o b --tensor-parallel-size 2"),
             ("plan -tp 2 -ep 2", "plan --tensor-parallel-size 2 --expert-parallel-size 2"),
             ("plan -ep=4 --explain", "plan --expert-parallel-size 4 --explain"),
+            ("bench -dp 2 -p 512", "bench --data-parallel-size 2 -p 512"),
             ("generate -- -tp", "generate -- -tp"),
             ("bench -p 7 -r 2", "bench -p 7 -r 2"),
         ];

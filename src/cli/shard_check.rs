@@ -1,14 +1,14 @@
 //! `shard-check`: one model under every legal layout of a few devices, held against the same model on one.
 //!
-//! What the law of determinism promises is compared on bits; what it leaves open (sums over ranks) within a tolerance, with equal
-//! tokens.
+//! What the law of determinism promises is compared on bits; what it leaves open (sums over ranks, unless they are made in a tree)
+//! within a tolerance, with equal tokens.
 
 use super::tell::tell;
 use super::{Failure, args};
 use crate::engine::{Ended, Engine, EngineBuilder, EngineError, Generation, Output};
 use crate::{Capture, Error};
 use actors::trace::Trace;
-use graph::plan::Bounds;
+use graph::plan::{Bounds, Numerics};
 use serde_json::{Value, json};
 
 /// Devices of the largest layout.
@@ -25,6 +25,7 @@ const TOKENS: u32 = 10;
 struct Layout {
     tensor: u32,
     pipeline: u32,
+    data: u32,
     expert: u32,
     /// Rows of the largest step; the default where there is none.
     rows: Option<u32>,
@@ -33,17 +34,20 @@ struct Layout {
 }
 
 impl Layout {
-    const ONE: Self = Self { tensor: 1, pipeline: 1, expert: 1, rows: None, threads: Some(1) };
+    const ONE: Self = Self { tensor: 1, pipeline: 1, data: 1, expert: 1, rows: None, threads: Some(1) };
 
     /// Every mix of degrees up to [`DEVICES_MAX`] devices, with experts cut and with experts dealt out, then the cuts of rows and threads that one device has.
     fn all() -> Vec<Self> {
         let mut all = vec![];
-        for tensor in 1..=DEVICES_MAX {
-            for pipeline in (1..=DEVICES_MAX).filter(|pipeline| tensor * pipeline <= DEVICES_MAX) {
-                if tensor * pipeline > 1 {
-                    all.push(Self { tensor, pipeline, expert: 1, rows: None, threads: None });
+        for data in 1..=DEVICES_MAX {
+            for tensor in 1..=DEVICES_MAX / data {
+                for pipeline in 1..=DEVICES_MAX / data / tensor {
+                    let layout = Self { tensor, pipeline, data, threads: None, ..Self::ONE };
+                    if tensor * pipeline * data > 1 {
+                        all.push(layout);
+                    }
                     if tensor > 1 {
-                        all.push(Self { tensor, pipeline, expert: tensor, rows: None, threads: None });
+                        all.push(Self { expert: tensor, ..layout });
                     }
                 }
             }
@@ -58,6 +62,7 @@ impl Layout {
             .clone()
             .tensor_parallel_size(self.tensor)
             .pipeline_parallel_size(self.pipeline)
+            .data_parallel_size(self.data)
             .expert_parallel_size(self.expert);
         if let Some(rows) = self.rows {
             let bounds =
@@ -71,14 +76,14 @@ impl Layout {
     }
 
     /// Whether the law promises the bits of one device.
-    fn keeps_bits(self) -> bool {
-        self.tensor == 1
+    fn keeps_bits(self, numerics: Numerics) -> bool {
+        self.tensor == 1 || numerics == Numerics::Tree
     }
 }
 
 impl std::fmt::Display for Layout {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let degrees = [("-tp", self.tensor), ("-pp", self.pipeline), ("-ep", self.expert)];
+        let degrees = [("-tp", self.tensor), ("-pp", self.pipeline), ("-dp", self.data), ("-ep", self.expert)];
         let mut words: Vec<String> =
             degrees.iter().filter(|(_, n)| *n > 1).map(|(flag, n)| format!("{flag} {n}")).collect();
         words.extend(self.rows.map(|rows| format!("steps of {rows} rows")));
@@ -104,10 +109,11 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn holds(&self, layout: Layout) -> bool {
+    /// Whether it is what the law promises: `bits`, or equal tokens.
+    fn holds(&self, bits: bool) -> bool {
         match self {
             Verdict::SameBits | Verdict::Illegal(_) => true,
-            Verdict::Within(_) => !layout.keeps_bits(),
+            Verdict::Within(_) => !bits,
             Verdict::Differs { .. } | Verdict::OtherToken { .. } => false,
         }
     }
@@ -130,7 +136,9 @@ impl std::fmt::Display for Verdict {
 /// Runs every layout and prints how each compares.
 pub(super) fn shard_check(args: &args::ShardCheck, trace: &Trace) -> Result<(), Failure> {
     let model = args.deploy.builder()?.trace(trace).capture_logits();
-    let gold = run(Layout::ONE.builder(&model).build()?)?;
+    let one = Layout::ONE.builder(&model).build()?;
+    let numerics = one.plan().data().numerics;
+    let gold = run(one)?;
     let (mut failed, mut rows) = (0_u32, vec![]);
     let routed = model.architecture()?.model.nodes().iter().any(|node| matches!(node.op, graph::Op::Route { .. }));
     for layout in Layout::all().into_iter().filter(|layout| routed || layout.expert == 1) {
@@ -141,23 +149,27 @@ pub(super) fn shard_check(args: &args::ShardCheck, trace: &Trace) -> Result<(), 
             }
             Err(other) => return Err(other.into()),
         };
-        let holds = verdict.holds(layout);
+        let bits = layout.keeps_bits(numerics);
+        let holds = verdict.holds(bits);
         failed += u32::from(!holds);
         if args.json {
-            rows.push(row(layout, &verdict, holds));
+            rows.push(row(layout, &verdict, (bits, holds)));
         } else {
             tell!("{:<28} {verdict}{}", layout.to_string(), if holds { "" } else { "  FAILED" });
         }
     }
     if args.json {
-        tell!("{}", json!({"passed": failed == 0, "tolerance": TOLERANCE, "layouts": rows}));
+        tell!(
+            "{}",
+            json!({"passed": failed == 0, "numerics": numerics.name(), "tolerance": TOLERANCE, "layouts": rows})
+        );
     } else {
         tell!("{}", if failed == 0 { "passed" } else { "failed" });
     }
     if failed == 0 { Ok(()) } else { Err(Failure::Check(format!("{failed} layouts differ from one device"))) }
 }
 
-fn row(layout: Layout, verdict: &Verdict, holds: bool) -> Value {
+fn row(layout: Layout, verdict: &Verdict, (bits, holds): (bool, bool)) -> Value {
     let (legal, largest) = match verdict {
         Verdict::SameBits => (true, Some(0.0)),
         Verdict::Within(largest) | Verdict::Differs { largest, .. } => (true, Some(*largest)),
@@ -165,8 +177,8 @@ fn row(layout: Layout, verdict: &Verdict, holds: bool) -> Value {
         Verdict::Illegal(_) => (false, None),
     };
     json!({"layout": layout.to_string(), "tensor_parallel_size": layout.tensor, "pipeline_parallel_size": layout.pipeline,
-        "expert_parallel_size": layout.expert,
-        "held_to": if layout.keeps_bits() { "bits".into() } else { format!("{TOLERANCE:e}") },
+        "data_parallel_size": layout.data, "expert_parallel_size": layout.expert,
+        "held_to": if bits { "bits".into() } else { format!("{TOLERANCE:e}") },
         "legal": legal, "same_bits": matches!(verdict, Verdict::SameBits), "largest_error": largest, "passed": holds,
         "verdict": verdict.to_string()})
 }
@@ -247,8 +259,9 @@ mod tests {
     #[test]
     fn a_layout_passes_by_what_the_law_promises_it() {
         let gold = told(&[1, 2], &[0.5, 1.0]);
-        let pipeline = Layout { pipeline: 2, ..Layout::ONE };
-        let tensor = Layout { tensor: 2, ..Layout::ONE };
+        let (pipeline, tensor) = (Layout { pipeline: 2, ..Layout::ONE }, Layout { tensor: 2, ..Layout::ONE });
+        let bits = |layout: Layout| layout.keeps_bits(Numerics::Invariant);
+        assert_eq!((bits(pipeline), bits(tensor), tensor.keeps_bits(Numerics::Tree)), (true, false, true));
         for (found, by_bits, by_tolerance) in [
             (told(&[1, 2], &[0.5, 1.0]), true, true),
             (told(&[1, 2], &[0.5, 1.0001]), false, true),
@@ -258,7 +271,7 @@ mod tests {
             (told(&[1], &[0.5, 1.0]), false, false),
         ] {
             let verdict = compare(&gold, &found);
-            assert_eq!((verdict.holds(pipeline), verdict.holds(tensor)), (by_bits, by_tolerance), "{verdict}");
+            assert_eq!((verdict.holds(true), verdict.holds(false)), (by_bits, by_tolerance), "{verdict}");
         }
     }
 
@@ -274,6 +287,8 @@ mod tests {
             "-tp 3",
             "-tp 4",
             "-tp 2, -ep 2",
+            "-dp 3",
+            "-tp 2, -dp 2, -ep 2",
             "steps of 7 rows, 2 threads",
         ] {
             assert_eq!(names.iter().filter(|n| *n == name).count(), 1, "{name} in {names:?}");

@@ -1,41 +1,21 @@
 //! Builds an engine: architecture, plan, weights, actors, lanes.
 
 use super::captures::Captures;
-use super::conductor::{Conductor, Signal};
-use super::detokenizer::{Bulletin, Detokenizer};
-use super::supervision::{Lanes, Supervisor};
+use super::replica::{self, TRACE_RECORDS};
 use super::{Core, Engine, EngineError, RequestLimits, devices};
 use crate::checkpoint::{Checkpoint, DummyRows, Integrity, Note, Scanned, TensorRows, remote_code};
 use crate::error::Error;
 use crate::text::Tokenizer;
-use actix::Actor as _;
-use actors::dispatcher::Dispatcher;
-use actors::lane::{Down, Lane, LaneHandle, LaneSpec};
-use actors::port::{Bell, channel};
-use actors::stage::{Input, Output as StageOutput};
 use actors::trace::Trace;
-use actors::wiring::{Fittings, Wiring, wire};
-use crossbeam::channel::{Receiver, Sender, bounded};
+use actors::wiring::{Fittings, wire};
 use graph::DType;
 use graph::models::{self, Architecture, Family};
-use graph::plan::{Bounds, Deployment, Plan, Role, WeightSpec, compile_captured};
+use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, Role, WeightSpec, compile_captured};
 use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use tracing::info_span;
-
-/// Records that each lane keeps: about a minute of a small model's steps.
-pub(super) const TRACE_RECORDS: usize = 1 << 16;
-/// How long a lane polls before it sleeps, where it has a core of its own.
-const SPIN: Duration = Duration::from_micros(50);
-/// Bulletins between the conductor and the detokeniser: one written, one read, two on their way.
-pub(super) const BULLETINS: usize = 4;
-/// Orders that wait for the conductor.
-pub(super) const ORDERS: usize = 256;
-/// Sequences whose text has ended that wait to be given up: the conductor takes them all in every turn.
-pub(super) const CANCELS: usize = 4096;
 
 /// How an engine is to be built; see [`Engine::builder`].
 #[derive(Clone)]
@@ -46,7 +26,9 @@ pub struct EngineBuilder {
     devices: Option<Vec<String>>,
     pub(super) tensor: u32,
     pipeline: u32,
+    data: u32,
     pub(super) expert: u32,
+    pub(super) numerics: Numerics,
     layer_partition: Option<Vec<u32>>,
     bounds: Bounds,
     pub(super) dtype: Option<DType>,
@@ -71,7 +53,9 @@ impl EngineBuilder {
             devices: None,
             tensor: 1,
             pipeline: 1,
+            data: 1,
             expert: 1,
+            numerics: Numerics::Invariant,
             layer_partition: None,
             bounds: Bounds::default(),
             dtype: None,
@@ -133,9 +117,22 @@ impl EngineBuilder {
         self
     }
 
+    /// Replicas of the whole plan, each with devices and pages of its own; requests are dealt to them one after the other. They share
+    /// the weights in memory.
+    pub fn data_parallel_size(mut self, degree: u32) -> Self {
+        self.data = degree;
+        self
+    }
+
     /// Ranks that the experts of a layer are dealt out to: 1, or all that share the layer.
     pub fn expert_parallel_size(mut self, degree: u32) -> Self {
         self.expert = degree;
+        self
+    }
+
+    /// How sums are made that ranks may share; [`Numerics::Invariant`] unless given.
+    pub fn numerics(mut self, numerics: Numerics) -> Self {
+        self.numerics = numerics;
         self
     }
 
@@ -169,9 +166,15 @@ impl EngineBuilder {
         self
     }
 
+    /// Devices of all replicas together.
+    fn device_count(&self) -> usize {
+        let ranks = [self.tensor, self.pipeline, self.data].into_iter().fold(1, u32::saturating_mul);
+        self.devices.as_ref().map_or(ranks as usize, Vec::len)
+    }
+
     /// These threads, or one a device where that is more.
     pub(crate) fn at_least_a_thread_each(self, threads: usize) -> Self {
-        let devices = self.devices.as_ref().map_or((self.tensor * self.pipeline) as usize, Vec::len);
+        let devices = self.device_count();
         self.threads(threads.max(devices).max(1))
     }
 
@@ -232,7 +235,7 @@ impl EngineBuilder {
 
     /// The threads and cores of all devices together: what the limits of the machine are measured with.
     pub fn all_threads(&self) -> TeamSpec {
-        let devices = self.devices.as_ref().map_or((self.tensor * self.pipeline) as usize, Vec::len);
+        let devices = self.device_count();
         devices::all_threads(devices.max(1), self.threads, self.pin)
     }
 
@@ -241,11 +244,41 @@ impl EngineBuilder {
         self.isa
     }
 
-    /// The plan, without loading a weight.
+    /// The plan, without loading a weight; of several replicas that of the first.
     ///
     /// # Errors
     /// All faults of the configuration, the checkpoint's tensors, the settings or the plan.
     pub fn plan(&self) -> Result<(Architecture, Plan), Error> {
+        let (architecture, mut plans) = self.plans()?;
+        Ok((architecture, plans.swap_remove(0)))
+    }
+
+    /// The devices of each replica.
+    fn replica_devices(&self) -> Result<Vec<Vec<DeviceSpec>>, Error> {
+        let ranks = self.tensor.saturating_mul(self.pipeline);
+        let all = devices::specs(self.devices.as_deref(), ranks.saturating_mul(self.data), self.memory_bytes)?;
+        let mut faults = vec![];
+        if self.data == 0 {
+            faults.push(PlanError::Setting { setting: "data-parallel-size", value: 0, allowed: "1 or more".into() });
+        }
+        let (found, tensor, pipeline, data) = (all.len(), self.tensor, self.pipeline, self.data);
+        if self.data > 1 && found as u64 != u64::from(ranks) * u64::from(data) {
+            faults.push(PlanError::DeviceCount { found, tensor, pipeline, data });
+        }
+        for (second, device) in all.iter().enumerate().filter(|_| self.data > 1) {
+            if let Some(first) = all[..second].iter().position(|d| d.name == device.name) {
+                faults.push(PlanError::DeviceTwice { device: device.name.clone(), first, second });
+            }
+        }
+        if !faults.is_empty() {
+            return Err(EngineError::Plan(faults).into());
+        }
+        let each = (all.len() / data as usize).max(1);
+        Ok(if data == 1 { vec![all] } else { all.chunks(each).map(<[DeviceSpec]>::to_vec).collect() })
+    }
+
+    /// A plan for each replica.
+    fn plans(&self) -> Result<(Architecture, Vec<Plan>), Error> {
         let _span = info_span!("plan").entered();
         let mut architecture = self.architecture()?;
         if !self.dummy_weights {
@@ -269,16 +302,28 @@ impl EngineBuilder {
             tensor: self.tensor,
             pipeline: self.pipeline,
             expert: self.expert,
-            devices: devices::specs(self.devices.as_deref(), self.tensor * self.pipeline, self.memory_bytes)?,
+            numerics: self.numerics,
+            devices: vec![],
             layer_partition: self.layer_partition.clone(),
             bounds,
             max_positions: architecture.max_positions,
             weight_dtype: &weight_dtype,
             cache_dtype: self.cache_dtype.unwrap_or(auto),
         };
-        let plan = compile_captured(model, &deployment, captures.values()).map_err(EngineError::Plan)?;
-        devices::threads_each(plan.data().devices.len(), self.threads)?;
-        Ok((architecture, plan))
+        if self.data > 1 {
+            architecture.notes.push(format!(
+                "{} replicas, to which requests are dealt one after the other: what a plan says is of each",
+                self.data
+            ));
+        }
+        let model = &architecture.model;
+        let of = |devices| {
+            let deployment = Deployment { devices, ..deployment.clone() };
+            compile_captured(model, &deployment, captures.values()).map_err(EngineError::Plan)
+        };
+        let plans = self.replica_devices()?.into_iter().map(of).collect::<Result<Vec<_>, _>>()?;
+        devices::threads_each(self.device_count(), self.threads)?;
+        Ok((architecture, plans))
     }
 
     /// Loads the weights and starts the lanes.
@@ -287,8 +332,8 @@ impl EngineBuilder {
     /// As [`EngineBuilder::plan`], and whatever reading the weights or starting threads fails with.
     pub fn build(self) -> Result<Engine, Error> {
         let _span = info_span!("engine build").entered();
-        let (architecture, plan) = self.plan()?;
-        let (teams, spin) = devices::teams(plan.data().devices.len(), self.threads, self.pin)?;
+        let (architecture, mut plans) = self.plans()?;
+        let (teams, spin) = devices::teams(self.device_count(), self.threads, self.pin)?;
         let (vocabulary, labels) = (architecture.model.vocabulary(), architecture.labels.map(Arc::new));
         let tokenizer = self.checkpoint.tokenizer()?;
         if let Some(tokenizer) = &tokenizer {
@@ -302,50 +347,30 @@ impl EngineBuilder {
         let said = defaults.notes.iter().map(ToString::to_string);
         let code = remote_code(self.checkpoint.config()).into_iter().chain(unguarded).map(|note| note.to_string());
         let notes = code.chain(architecture.notes).chain(said);
-        let notes = notes.chain(plan.data().settings.notes.iter().cloned()).collect();
-        let executors = self.executors(&plan, &teams)?;
+        let notes = notes.chain(plans[0].data().settings.notes.iter().cloned()).collect();
         let trace = self.trace.clone().unwrap_or_default();
         let drawn = tokenizer.as_ref().map_or(vocabulary, Tokenizer::vocabulary_len);
+        let allowed = labels.as_ref().map_or(drawn, |labels| labels.names.len() as u32);
         let captures = self.capture || labels.is_some();
-        let fittings = Fittings {
-            executors,
-            allowed: labels.as_ref().map_or(drawn, |labels| labels.names.len() as u32),
-            capture: captures,
-            prefix_caching: self.prefix_caching,
-            max_waiting: 2 * plan.data().settings.max_num_seqs,
-            trace: &trace,
-            trace_records: TRACE_RECORDS,
-        };
-        let Wiring { lanes, mut dispatcher } = wire(&plan, fittings);
-        let limits = RequestLimits { batcher: *dispatcher.batcher().spec(), vocabulary, captures, labels };
-        let (outbox, mut inboxes) = channel((0..BULLETINS).map(|_| Bulletin::default()).collect(), 1);
-        let track = trace.track("text", "detokenizer");
-        let edge = trace.edge("tokens", dispatcher.track(), track);
-        // Room for all: nobody faults again before he has been restarted.
-        let (report, downs) = bounded(plan.data().actors.len() + 1);
-        let running = Lanes::default();
-        let supervisor = Supervisor::new(running.clone());
-        let bulletins_out = StageOutput { outbox, edges: vec![edge] };
-        let control = Control::start(dispatcher, bulletins_out, (downs, supervisor))?;
-        let bulletins = Input { inbox: inboxes.remove(0), edge };
-        let back = (control.cancels.clone(), control.bell.clone());
-        let captures = Captures::select(&architecture.model, &self.edges)?;
-        let detokenizer = Detokenizer::new(track, (tokenizer.clone(), captures.clone()), bulletins, back);
-        let text = lane("text".into(), Duration::ZERO, &trace, (&report, &control.bell));
-        let mut handles = vec![Lane::spawn(text, vec![Box::new(detokenizer)]).map_err(EngineError::Thread)?];
-        for ((actors, device), team) in lanes.into_iter().zip(&plan.data().devices).zip(&teams) {
-            let team = team.clone();
-            let spin = if spin { SPIN } else { Duration::ZERO };
-            let spec = LaneSpec {
-                // A core that is not ours to use is no reason to stop: the lane runs where it may.
-                prepare: Some(Box::new(move || drop(team.pin_caller()))),
-                ..lane(device.name.clone(), spin, &trace, (&report, &control.bell))
+        let chosen = Captures::select(&architecture.model, &self.edges)?;
+        let (mut loaded, mut replicas, mut batcher) = (vec![], vec![], None);
+        for (plan, teams) in plans.iter().zip(teams.chunks(teams.len() / plans.len())) {
+            let fittings = Fittings {
+                executors: self.executors(plan, teams, &mut loaded)?,
+                allowed,
+                capture: captures,
+                prefix_caching: self.prefix_caching,
+                max_waiting: 2 * plan.data().settings.max_num_seqs,
+                trace: &trace,
+                trace_records: TRACE_RECORDS,
             };
-            handles.push(Lane::spawn(spec, actors).map_err(EngineError::Thread)?);
+            let mut wiring = wire(plan, fittings);
+            batcher = Some(*wiring.dispatcher.batcher().spec());
+            replicas.push(replica::start(plan, wiring, (teams, spin), (tokenizer.clone(), chosen.clone()), &trace)?);
         }
-        let names = std::iter::once("text").chain(plan.data().devices.iter().map(|device| device.name.as_str()));
-        let orders = names.zip(&handles).map(|(name, lane)| (name.to_owned(), lane.orders().clone()));
-        running.set(orders.collect()).expect("set once, here");
+        let batcher = batcher.expect("there is a replica");
+        let limits = RequestLimits { batcher, vocabulary, captures, labels };
+        let plan = plans.swap_remove(0);
         Ok(Engine(Arc::new(Core {
             builder: self.clone(),
             name: self.checkpoint.dir().display().to_string(),
@@ -354,14 +379,21 @@ impl EngineBuilder {
             defaults,
             notes,
             limits,
-            captures,
-            running: (control, handles),
+            captures: chosen,
+            replicas,
             trace,
             next_id: AtomicU64::new(0),
         })))
     }
 
-    fn executors(&self, plan: &Plan, teams: &[Arc<Team>]) -> Result<BTreeMap<usize, Executor>, Error> {
+    /// The executors of a plan. Stages of one device that use the same weight have it once, and so have the replicas before this one,
+    /// whose weights are `loaded`, by the number of their device in its replica.
+    fn executors(
+        &self,
+        plan: &Plan,
+        teams: &[Arc<Team>],
+        loaded: &mut Vec<(usize, WeightSpec, Arc<Weight>)>,
+    ) -> Result<BTreeMap<usize, Executor>, Error> {
         let settings = &plan.data().settings;
         let limits = Limits {
             rows_max: settings.max_num_batched_tokens,
@@ -371,8 +403,6 @@ impl EngineBuilder {
             slots: plan.slots(),
         };
         let mut executors = BTreeMap::new();
-        // Stages of one device that use the same weight have it once.
-        let mut loaded: Vec<(usize, WeightSpec, Arc<Weight>)> = vec![];
         for (number, actor) in plan.data().actors.iter().enumerate() {
             let (Role::Stage { program, .. }, Some(device)) = (&actor.role, actor.device) else { continue };
             let _span = info_span!("weights", of = actor.name.as_str()).entered();
@@ -430,70 +460,3 @@ impl RowSource for DummyRows {
         self.copy_row(row, into);
     }
 }
-
-/// A lane whose faults the conductor hears of.
-fn lane(name: String, spin: Duration, trace: &Trace, (report, bell): (&Sender<Down>, &Bell)) -> LaneSpec {
-    let (report, bell) = (report.clone(), bell.clone());
-    let on_down = move |down| {
-        // There is room, and where the conductor is gone so is everybody who waits.
-        drop(report.try_send(down));
-        bell.ring();
-    };
-    let recorder = trace.recorder(TRACE_RECORDS);
-    LaneSpec { name, prepare: None, spin, recorder, on_down: Box::new(on_down) }
-}
-
-/// The control thread of an engine.
-pub(super) struct Control {
-    pub(super) orders: async_channel::Sender<super::conductor::Order>,
-    pub(super) cancels: Sender<u64>,
-    pub(super) bell: Bell,
-    pub(super) thread: Option<std::thread::JoinHandle<()>>,
-    /// Set once: the conductor ends at the next ring.
-    pub(super) stop: Arc<AtomicBool>,
-    /// Why the engine failed, once it has.
-    pub(super) fault: Arc<OnceLock<String>>,
-}
-
-impl Control {
-    fn start(
-        dispatcher: Dispatcher,
-        bulletins: StageOutput<Bulletin>,
-        supervision: (Receiver<Down>, Supervisor),
-    ) -> Result<Self, EngineError> {
-        let (orders, receiver) = async_channel::bounded(ORDERS);
-        let (cancels, cancelled) = bounded(CANCELS);
-        let (hand, taken) = bounded::<()>(1);
-        let stop: Arc<AtomicBool> = Arc::default();
-        let stopped = stop.clone();
-        let target: Arc<OnceLock<actix::Addr<Conductor>>> = Arc::default();
-        let wake = target.clone();
-        let bell = Bell::callback(Box::new(move || {
-            if let Some(addr) = wake.get() {
-                // Full of other signals, each of which makes the conductor look at everything.
-                drop(addr.try_send(Signal::Turn));
-            }
-        }));
-        let own = bell.clone();
-        let fault: Arc<OnceLock<String>> = Arc::default();
-        let failed = fault.clone();
-        let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
-            let system = actix::System::new();
-            system.block_on(async {
-                let addr =
-                    Conductor::new(dispatcher, (receiver, cancelled), (own, stopped), bulletins, (supervision, failed))
-                        .start();
-                let _ = target.set(addr);
-                let _ = hand.send(());
-            });
-            if let Err(fault) = system.run() {
-                eprintln!("control thread: {fault}");
-            }
-        })?;
-        taken.recv().map_err(|_| EngineError::Ended(None))?;
-        Ok(Self { orders, cancels, bell, thread: Some(thread), stop, fault })
-    }
-}
-
-/// Lanes and their control, to be ended together.
-pub(super) type Running = (Control, Vec<LaneHandle>);

@@ -3,6 +3,7 @@
 use super::EngineBuilder;
 use crate::error::Error;
 use graph::DType;
+use graph::plan::Numerics;
 use serde_json::{Map, Value};
 
 impl EngineBuilder {
@@ -19,13 +20,19 @@ impl EngineBuilder {
         if self.dummy_weights {
             model.insert("weights".into(), "made up".into());
         }
-        let settings: [(&str, Value); 8] = [
+        // Under a tree no degree changes a bit, so a job may go on under another one.
+        let [tensor, expert] = match self.numerics {
+            Numerics::Invariant => [self.tensor, self.expert],
+            Numerics::Tree => [1, 1],
+        };
+        let settings: [(&str, Value); 9] = [
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("model", model.into()),
             ("dtype", dtype(self.dtype).into()),
             ("kv_cache_dtype", dtype(self.cache_dtype).into()),
-            ("tensor_parallel_size", self.tensor.into()),
-            ("expert_parallel_size", self.expert.into()),
+            ("tensor_parallel_size", tensor.into()),
+            ("expert_parallel_size", expert.into()),
+            ("numerics", self.numerics.name().into()),
             ("max_model_len", plan.data().settings.max_model_len.into()),
             ("instruction_set", self.isa.name().into()),
         ];

@@ -1,7 +1,7 @@
 //! What the queues of an engine hold at most, beside the channels of its plan.
 
-use super::builder::{BULLETINS, CANCELS, ORDERS, TRACE_RECORDS};
 use super::detokenizer::Notice;
+use super::replica::{BULLETINS, CANCELS, ORDERS, TRACE_RECORDS};
 use super::{Output, conductor};
 use crate::limits::Limit;
 use actors::lane::ORDERS_MAX;

@@ -9,6 +9,7 @@ mod error;
 mod fingerprint;
 mod limits;
 mod output;
+mod replica;
 mod request;
 mod stream;
 mod supervision;
@@ -25,11 +26,11 @@ use crate::checkpoint::{Checkpoint, GenerationDefaults};
 use crate::text::Tokenizer;
 use actors::batcher::BatcherSpec;
 use actors::trace::{Recording, Trace};
-use builder::Running;
 use captures::Captures;
 use conductor::Order;
 use graph::plan::Plan;
 use graph::{Edge, Labels};
+use replica::{Control, Running};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,7 +48,8 @@ struct Core {
     notes: Vec<String>,
     limits: RequestLimits,
     captures: Captures,
-    running: Running,
+    /// The replicas; a request belongs to the one of its number.
+    replicas: Vec<Running>,
     trace: Trace,
     next_id: AtomicU64,
 }
@@ -80,7 +82,12 @@ impl Engine {
         &self.0.name
     }
 
-    /// The plan it runs.
+    /// How often it runs its plan, beside each other.
+    pub fn replicas(&self) -> usize {
+        self.0.replicas.len()
+    }
+
+    /// The plan it runs; of several replicas that of the first.
     pub fn plan(&self) -> &Plan {
         &self.0.plan
     }
@@ -123,9 +130,9 @@ impl Engine {
         self.0.builder.fingerprint()
     }
 
-    /// What ended the engine, once something has: every generation fails then, whatever it asked for.
+    /// What ended the engine, or one of its replicas, once something has: every generation there fails then, whatever it asked for.
     pub fn fault(&self) -> Option<&str> {
-        self.0.running.0.fault.get().map(String::as_str)
+        self.0.replicas.iter().find_map(|(control, _)| control.fault.get()).map(String::as_str)
     }
 
     /// The whole of a generation. Dropping the future gives it up.
@@ -144,9 +151,14 @@ impl Engine {
         self.validate(generation)?.submit().wait()
     }
 
-    /// What ended it, for whoever finds it gone.
-    fn ended(&self) -> &str {
-        self.0.running.0.fault.get_or_init(|| "the engine has ended".into())
+    /// What ended the replica of this request, for whoever finds it gone.
+    fn ended(&self, id: u64) -> &str {
+        self.control(id).fault.get_or_init(|| "the engine has ended".into())
+    }
+
+    /// The control of the replica that a request is dealt to: one after the other, by number.
+    fn control(&self, id: u64) -> &Control {
+        &self.0.replicas[(id % self.0.replicas.len() as u64) as usize].0
     }
 
     fn batcher(&self) -> &BatcherSpec {
@@ -168,7 +180,7 @@ impl Engine {
     /// Hands an order to the conductor; waits for room. It is refused only when the control thread has ended: then the order's
     /// stream is closed with it, which its reader is told.
     fn order(&self, order: Order) {
-        let control = &self.0.running.0;
+        let control = self.control(order.spec.id);
         if control.orders.send_blocking(order).is_ok() {
             control.bell.ring();
         }
@@ -176,7 +188,7 @@ impl Engine {
 
     /// As [`Engine::order`], for a task.
     async fn order_async(&self, order: Order) {
-        let control = &self.0.running.0;
+        let control = self.control(order.spec.id);
         if control.orders.send(order).await.is_ok() {
             control.bell.ring();
         }
@@ -185,7 +197,7 @@ impl Engine {
     /// Asks that a sequence be given up. Never waits: where the queue is full, the next thing that the sequence is told finds its
     /// reader gone, and gives it up then.
     fn give_up(&self, id: u64) {
-        let control = &self.0.running.0;
+        let control = self.control(id);
         if control.cancels.try_send(id).is_ok() {
             control.bell.ring();
         }
@@ -193,21 +205,24 @@ impl Engine {
 }
 
 impl Drop for Core {
-    /// Ends the control thread, whose dropped ports end the lanes one after the other. The last handle may be dropped by a waker on
+    /// Ends the control threads, whose dropped ports end the lanes one after the other. The last handle may be dropped by a waker on
     /// one of these threads; nobody waits for himself.
     fn drop(&mut self) {
-        let (control, lanes) = &mut self.running;
-        control.stop.store(true, Ordering::Release);
-        control.bell.ring();
-        if let Some(thread) = control.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id())
-        {
-            // A panic of the control thread has been reported by the streams it left open.
-            drop(thread.join());
+        for (control, _) in &self.replicas {
+            control.stop.store(true, Ordering::Release);
+            control.bell.ring();
         }
-        for lane in lanes.drain(..) {
-            lane.stop();
-            if !lane.is_current() {
-                drop(lane.join());
+        let me = std::thread::current().id();
+        for (control, lanes) in &mut self.replicas {
+            if let Some(thread) = control.thread.take().filter(|thread| thread.thread().id() != me) {
+                // A panic of the control thread has been reported by the streams it left open.
+                drop(thread.join());
+            }
+            for lane in lanes.drain(..) {
+                lane.stop();
+                if !lane.is_current() {
+                    drop(lane.join());
+                }
             }
         }
     }

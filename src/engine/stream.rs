@@ -137,7 +137,7 @@ impl Stream {
 
     /// What is heard when the other end is gone, which only happens when the engine is.
     fn cut(&mut self) -> Output {
-        let what = self.engine.ended().to_owned();
+        let what = self.engine.ended(self.id).to_owned();
         self.heard(Output::Ended(Ended::Failed(Failure::Engine { what })))
     }
 }

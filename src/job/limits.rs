@@ -17,7 +17,7 @@ pub fn limits(plan: &Plan, piped: bool) -> Vec<Limit> {
     vec![
         Limit::new("a line of the job", (1, "line"), line),
         Limit::new(
-            "requests of the job in flight",
+            "requests of the job in flight, a replica",
             (window, "sequences"),
             u64::from(plan.data().settings.max_model_len) * 8,
         ),

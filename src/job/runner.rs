@@ -275,7 +275,7 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
 
     /// Begins as many requests as there is room for.
     fn admit(&mut self) -> Result<(), Error> {
-        let window = window(self.engine.plan());
+        let window = window(self.engine.plan()) * self.engine.replicas();
         for _ in 0..LINES_A_TURN {
             if self.sequences() >= window {
                 break;
@@ -392,7 +392,7 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
     }
 }
 
-/// Sequences that a job has in flight at most: enough for the next step's to be waiting while those of this one run.
+/// Sequences that a job has in flight at most on a replica: enough for the next step's to be waiting while those of this one run.
 pub(super) fn window(plan: &Plan) -> usize {
     2 * plan.data().settings.max_num_seqs as usize
 }

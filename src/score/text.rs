@@ -109,7 +109,7 @@ pub fn perplexity(
     let mut loglikelihood = 0.0;
     let take = |stream: Stream| Ok::<f64, Failure>(Score::of(stream.wait()?).loglikelihood());
     for window in rolling_windows(tokens.len(), max_len, stride) {
-        if running.len() >= settings.max_num_seqs as usize {
+        if running.len() >= settings.max_num_seqs as usize * engine.replicas() {
             loglikelihood += running.pop_front().map_or(Ok(0.0), take)?;
         }
         let request =

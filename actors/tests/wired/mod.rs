@@ -10,7 +10,7 @@ use actors::trace::{Trace, Track};
 use actors::wiring::{Fittings, wire};
 use graph::DType;
 use graph::models::{self, Architecture};
-use graph::plan::{Bounds, Deployment, DeviceSpec, Plan, Role, WeightSpec, compile};
+use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, Plan, Role, WeightSpec, compile};
 use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
@@ -127,6 +127,7 @@ pub(crate) fn plan(layers: u32, tensor: u32, pipeline: u32, bounds: Bounds) -> P
         tensor,
         pipeline,
         expert: 1,
+        numerics: Numerics::Invariant,
         devices: (0..tensor * pipeline).map(device).collect(),
         layer_partition: None,
         bounds,

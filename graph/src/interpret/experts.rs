@@ -106,3 +106,17 @@ pub(super) fn combine(operands: [&Tensor; 2], shape: Shape, w: &[f32]) -> Vec<f3
     };
     rows(operands, shape, w).flat_map(row).collect()
 }
+
+/// The parts of `x` by their gates, added in the order of the choices.
+pub(super) fn weigh([x, gates]: [&Tensor; 2], shape: Shape) -> Vec<f32> {
+    let width = terms([x, gates], shape);
+    let mut out = vec![];
+    for (row, gates) in runs(gates).enumerate() {
+        let part = |choice: usize| &x.data[(row * shape.parts + choice) * width..][..width];
+        let term = |i: usize, (choice, (_, gate))| f64::from(gate) * f64::from(part(choice)[i]);
+        out.extend(
+            (0..width).map(|i| chosen(gates, shape.choices).enumerate().map(|each| term(i, each)).sum::<f64>() as f32),
+        );
+    }
+    out
+}

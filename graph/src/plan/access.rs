@@ -32,6 +32,7 @@ impl Call {
             Call::Experts { .. } => "experts",
             Call::ExpertBias { .. } => "expert_bias",
             Call::Combine { .. } => "combine",
+            Call::Weigh { .. } => "weigh",
             Call::ContractEach { .. } => "contract_each",
             Call::Concat { .. } => "concat",
             Call::Gated { .. } => "gated",
@@ -87,7 +88,9 @@ impl Call {
                 f(Read, gates);
                 parts.iter().for_each(|(_, y)| f(Write, y));
             }
-            Call::ExpertBias { x, gates, y, .. } | Call::Combine { x, gates, y, .. } => {
+            Call::ExpertBias { x, gates, y, .. }
+            | Call::Combine { x, gates, y, .. }
+            | Call::Weigh { x, gates, y, .. } => {
                 f(Read, x);
                 f(Read, gates);
                 f(Write, y);
@@ -114,6 +117,7 @@ impl Call {
             | Call::Experts { .. }
             | Call::ExpertBias { .. }
             | Call::Combine { .. }
+            | Call::Weigh { .. }
             | Call::ContractEach { .. }
             | Call::Concat { .. }
             | Call::Attend { .. }
@@ -141,6 +145,7 @@ impl Call {
             | Call::Experts { .. }
             | Call::ExpertBias { .. }
             | Call::Combine { .. }
+            | Call::Weigh { .. }
             | Call::ContractEach { .. }
             | Call::Concat { .. }
             | Call::Attend { .. }
@@ -173,6 +178,7 @@ impl Call {
             | Call::Route { .. }
             | Call::Experts { .. }
             | Call::Combine { .. }
+            | Call::Weigh { .. }
             | Call::ContractEach { .. }
             | Call::Concat { .. }
             | Call::SampledRows { .. } => false,

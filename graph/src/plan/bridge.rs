@@ -85,7 +85,7 @@ pub struct Bridged {
 /// Puts a move on every edge that needs one; a move that two readers need is made once. `captured` are values of the model that are read
 /// whole, whoever else reads them.
 pub fn bridges(sharded: Sharded, captured: &[ValueId]) -> Bridged {
-    let Sharded { model, ranks, held, asks, cuts, dealt: _, notes: _ } = sharded;
+    let Sharded { model, ranks, held, asks, cuts, dealt: _, tree: _, notes: _ } = sharded;
     let mut maker = Maker { model: &model, held, links: vec![], at: vec![], moved: BTreeMap::new() };
     for (number, node) in model.nodes().iter().enumerate() {
         let operands = node.op.operands();
@@ -154,6 +154,7 @@ pub(crate) fn with_operands(op: &Op, to: &[ValueId]) -> Op {
         Op::Experts { w, .. } => Op::Experts { x: to[0], gates: to[1], w },
         Op::ExpertBias { w, .. } => Op::ExpertBias { x: to[0], gates: to[1], w },
         Op::Combine { w, .. } => Op::Combine { x: to[0], gates: to[1], w },
+        Op::Weigh { .. } => Op::Weigh { x: to[0], gates: to[1] },
         Op::ContractEach { w, .. } => Op::ContractEach { x: to[0], w },
         Op::Concat { axis, .. } => Op::Concat { a: to[0], b: to[1], axis },
         Op::Prefix { axis, .. } => Op::Prefix { x: to[0], axis },

@@ -92,8 +92,20 @@ pub struct WeightSpec {
     pub n: u32,
     /// Columns after the cut: terms of a contraction, elements of an entry, 1 for a vector.
     pub k: u32,
+    /// Equal runs of the terms of a contraction that are summed on their own and then added in a binary tree: a power of two up to
+    /// [`super::SUM_PARTS_MAX`]. 1 is one sum, in the order of its terms.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub sum_parts: u32,
     /// Element type in memory; of a vector always f32.
     pub dtype: DType,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(parts: &u32) -> bool {
+    *parts == 1
 }
 
 impl WeightSpec {
@@ -266,14 +278,14 @@ pub enum Call {
         routing: Routing,
         /// The first expert held here.
         first: u32,
-        /// Gates `[rows, experts held here]`.
+        /// Gates `[rows, experts]`: of all experts, or of those held here.
         y: Operand,
     },
     /// For each part and each choice of a row, y = x · wᵀ by the weight of the choice's expert; zeros where a row has fewer choices.
     Experts {
         /// Activations `[rows, k]`, or `[rows, choices · k]`.
         x: Operand,
-        /// Gates `[rows, experts held here]`.
+        /// Gates `[rows, experts]`: of all experts, or of those held here.
         gates: Operand,
         /// Experts that a row chooses, at most.
         choices: u32,
@@ -284,7 +296,7 @@ pub enum Call {
     ExpertBias {
         /// Activations `[rows, choices · len]`.
         x: Operand,
-        /// Gates `[rows, experts held here]`.
+        /// Gates `[rows, experts]`: of all experts, or of those held here.
         gates: Operand,
         /// Experts that a row chooses, at most.
         choices: u32,
@@ -297,12 +309,23 @@ pub enum Call {
     Combine {
         /// Activations `[rows, choices · k]`.
         x: Operand,
-        /// Gates `[rows, experts held here]`.
+        /// Gates `[rows, experts]`: of all experts, or of those held here.
         gates: Operand,
         /// Experts that a row chooses, at most.
         choices: u32,
         /// Weight ([`WeightUse::Experts`]).
         w: WeightId,
+        /// Result `[rows, n]`.
+        y: Operand,
+    },
+    /// y = Σ over the choices of a row, in their order, of gate · x.
+    Weigh {
+        /// What the experts made `[rows, choices · n]`.
+        x: Operand,
+        /// Gates of all experts `[rows, experts]`.
+        gates: Operand,
+        /// Experts that a row chooses, at most.
+        choices: u32,
         /// Result `[rows, n]`.
         y: Operand,
     },

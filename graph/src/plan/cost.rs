@@ -96,7 +96,8 @@ fn program_cost(program: &Program, stretches: &[Stretch], sampled: u32) -> Cost 
                     cost.bytes += weight_bytes(spec);
                 }
             }
-            Call::Concat { .. }
+            Call::Weigh { .. }
+            | Call::Concat { .. }
             | Call::Gather { .. }
             | Call::Route { .. }
             | Call::ExpertBias { .. }
@@ -145,6 +146,7 @@ mod tests {
             used: WeightUse::Panels,
             n: 32,
             k: 8,
+            sum_parts: 1,
             dtype: DType::Bf16,
         };
         let attend = Call::Attend {

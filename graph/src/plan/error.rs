@@ -19,9 +19,24 @@ pub enum PlanError {
         /// Degrees that divide every cut axis.
         legal: Vec<u32>,
     },
+    /// A tensor degree that is no branch of the tree in which the sums along an axis are made.
+    #[error(
+        "tensor-parallel-size {asked}: numerics tree sums along axis {axis} in a tree of {parts}; legal degrees: {}, or numerics invariant",
+        list(legal)
+    )]
+    Branch {
+        /// The degree asked for.
+        asked: u32,
+        /// The axis.
+        axis: String,
+        /// Leaves of the tree.
+        parts: u32,
+        /// Degrees that are branches of every tree.
+        legal: Vec<u32>,
+    },
     /// Experts over other ranks than there are.
     #[error(
-        "expert-parallel-size {asked} of tensor {tensor}; legal degrees: {}: experts are cut over all tensor ranks of a stage, or over none (data-parallel ranks do not exist yet)",
+        "expert-parallel-size {asked} of tensor {tensor}; legal degrees: {}: experts are cut over all tensor ranks of a stage, or over none (data-parallel replicas share none)",
         list(legal)
     )]
     ExpertDegree {
@@ -59,7 +74,11 @@ pub enum PlanError {
         layers: u32,
     },
     /// Another number of devices than ranks.
-    #[error("{found} devices for tensor {tensor} × pipeline {pipeline} = {} ranks; give one device a rank", tensor * pipeline)]
+    #[error(
+        "{found} devices for tensor {tensor} × pipeline {pipeline}{} = {} ranks; give one device a rank",
+        if *data > 1 { format!(" × data {data}") } else { String::new() },
+        u64::from(*tensor) * u64::from(*pipeline) * u64::from(*data)
+    )]
     DeviceCount {
         /// Devices given.
         found: usize,
@@ -67,6 +86,8 @@ pub enum PlanError {
         tensor: u32,
         /// Pipeline degree.
         pipeline: u32,
+        /// Replicas.
+        data: u32,
     },
     /// One device for two ranks.
     #[error("device {device} is given to rank {first} and to rank {second}; a device belongs to one rank")]

@@ -2,7 +2,7 @@
 
 use super::error::gib;
 use super::raw::{ActorPlan, Carries, Role};
-use super::{Move, Plan};
+use super::{Move, Numerics, Plan};
 use std::fmt::Write;
 
 /// The plan as a page of text.
@@ -20,6 +20,9 @@ pub fn explain(plan: &Plan) -> String {
         data.pipeline,
         if data.expert > 1 { format!(", experts over {} ranks", data.expert) } else { String::new() }
     ));
+    if data.numerics == Numerics::Tree {
+        line("sums over what ranks may share in a tree: the same bits under every degree".into());
+    }
     line(format!(
         "steps of up to {} rows and {} sequences, {} in flight; sequences of up to {} positions; {} pages of {} positions",
         s.max_num_batched_tokens,

@@ -169,6 +169,7 @@ impl Fuser<'_> {
             | Op::Prefix { .. }
             | Op::ExpertBias { .. }
             | Op::Combine { .. }
+            | Op::Weigh { .. }
             | Op::Unary(..)
             | Op::SampledRows(_) => one(Fusion::Op(with_operands(op, &op.operands()))),
         }

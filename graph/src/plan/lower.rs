@@ -277,7 +277,7 @@ impl<'a> Programmer<'a> {
         placed: &'a Placed,
         rank: u32,
     ) -> Self {
-        let weights = Weights::new(whole, deployment.weight_dtype, rank);
+        let weights = Weights::new(whole, deployment, rank);
         let program = Program { scratch_bytes: placed.scratch_bytes, ..Program::default() };
         Self { whole, placed, weights, program, cache_dtype: deployment.cache_dtype, length_max, rank }
     }
@@ -403,6 +403,7 @@ impl<'a> Programmer<'a> {
                 let (choices, w) = (self.choices(x), self.weights.experts(w));
                 Call::Combine { x: self.at(x), gates: self.at(gates), choices, w, y }
             }
+            Op::Weigh { x, gates } => Call::Weigh { x: self.at(x), gates: self.at(gates), choices: self.choices(x), y },
             Op::Unary(f, x) => Call::Unary { x: self.at(x), f, y },
             Op::Binary(f, a, b) => Call::Binary { a: self.at(a), b: self.at(b), f, y },
             Op::SampledRows(x) => Call::SampledRows { x: self.at(x), y },

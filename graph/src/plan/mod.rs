@@ -19,6 +19,7 @@ pub mod partition;
 pub mod raw;
 pub mod settings;
 pub mod shard;
+mod tree;
 mod weights;
 
 pub use access::Access;
@@ -29,7 +30,7 @@ pub use raw::{
     ActorId, ActorPlan, CapturePlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role,
     Settings, StateSlots, VERSION, WindowPages,
 };
-pub use settings::{Bounds, Deployment, DeviceSpec};
+pub use settings::{Bounds, Deployment, DeviceSpec, Numerics};
 pub use shard::{Dist, Layout, Rule, Rules};
 
 use crate::axis::ValueId;
@@ -39,6 +40,9 @@ use crate::rope::{Rope, RopeScaling};
 
 /// Positions of one page of key/value memory.
 pub const PAGE_ROWS: u32 = 16;
+
+/// Parts of a sum, at most: the most ranks that may share it under [`Numerics::Tree`].
+pub const SUM_PARTS_MAX: u32 = 8;
 
 /// Bytes of a plan's text: that of a model of a hundred layers on a hundred devices has a fifth of it.
 pub const TEXT_BYTES_MAX: usize = 256 << 20;
@@ -149,6 +153,15 @@ pub fn compile_captured(
     deployment: &Deployment<'_>,
     captured: &[ValueId],
 ) -> Result<Plan, Vec<PlanError>> {
+    let apart;
+    let (model, captured) = match deployment.numerics {
+        Numerics::Invariant => (model, captured),
+        Numerics::Tree => {
+            let (model, at) = tree::by_choice(model);
+            apart = (model, captured.iter().map(|v| at[v.index()]).collect::<Vec<_>>());
+            (&apart.0, apart.1.as_slice())
+        }
+    };
     let mut faults = vec![];
     let mut settings = settings::resolve(deployment, &mut faults);
     devices(deployment, &mut faults);
@@ -168,6 +181,7 @@ pub fn compile_captured(
         tensor: deployment.tensor,
         pipeline: deployment.pipeline,
         expert: deployment.expert,
+        numerics: deployment.numerics,
         settings,
         devices: deployment.devices.iter().map(device).collect(),
         actors: vec![],
@@ -198,9 +212,10 @@ fn stretched(model: &Model, length: u32) -> Option<String> {
 
 /// Which axes are cut: by the expert degree either experts or their insides.
 fn rules(model: &Model, deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) -> Rules {
-    let Deployment { expert: asked, tensor, family, .. } = *deployment;
+    let Deployment { expert: asked, tensor, family, numerics, .. } = *deployment;
+    let tree = numerics == Numerics::Tree;
     if asked <= 1 {
-        return Rules::default();
+        return Rules { tree, ..Rules::default() };
     }
     if !model.nodes().iter().any(|node| matches!(node.op, Op::Route { .. })) {
         faults.push(PlanError::NoExperts { asked, family: family.into() });
@@ -209,7 +224,7 @@ fn rules(model: &Model, deployment: &Deployment<'_>, faults: &mut Vec<PlanError>
         legal.dedup();
         faults.push(PlanError::ExpertDegree { asked, tensor, legal });
     }
-    Rules::by_expert()
+    Rules { tree, ..Rules::by_expert() }
 }
 
 fn device(spec: &DeviceSpec) -> DevicePlan {
@@ -220,7 +235,7 @@ fn device(spec: &DeviceSpec) -> DevicePlan {
 fn devices(deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) {
     let (found, tensor, pipeline) = (deployment.devices.len(), deployment.tensor, deployment.pipeline);
     if found as u64 != u64::from(tensor) * u64::from(pipeline) {
-        faults.push(PlanError::DeviceCount { found, tensor, pipeline });
+        faults.push(PlanError::DeviceCount { found, tensor, pipeline, data: 1 });
     }
     for (second, device) in deployment.devices.iter().enumerate() {
         if let Some(first) = deployment.devices[..second].iter().position(|d| d.name == device.name) {

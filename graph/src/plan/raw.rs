@@ -2,6 +2,7 @@
 
 use super::bridge::Move;
 use super::call::{Program, RowSet};
+use super::settings::Numerics;
 use crate::axis::ids;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -242,6 +243,9 @@ pub struct RawPlan {
     pub pipeline: u32,
     /// Expert degree.
     pub expert: u32,
+    /// How sums are made.
+    #[serde(default)]
+    pub numerics: Numerics,
     /// The numbers that bound a run.
     pub settings: Settings,
     /// Devices.

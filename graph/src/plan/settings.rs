@@ -4,6 +4,7 @@ use super::PlanError;
 use super::credits::in_flight;
 use super::raw::Settings;
 use crate::dtype::DType;
+use serde::{Deserialize, Serialize};
 
 /// Bounds that a user may give; what is not given has a default, which is lowered to fit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -18,6 +19,27 @@ pub struct Bounds {
     pub kv_cache_memory_bytes: Option<u64>,
     /// Sampled rows of the largest step; `max_num_seqs` unless given. More are needed where logits of prompts are wanted.
     pub sampled_rows_max: Option<u32>,
+}
+
+/// What the bits of a row may depend on, beside its own inputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Numerics {
+    /// The tensor and expert degrees: each rank sums what it has, in order.
+    #[default]
+    Invariant,
+    /// Nothing: sums over what ranks may share are made in a binary tree, whoever makes them.
+    Tree,
+}
+
+impl Numerics {
+    /// The name in settings and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Numerics::Invariant => "invariant",
+            Numerics::Tree => "tree",
+        }
+    }
 }
 
 /// A device that a rank may have.
@@ -40,6 +62,8 @@ pub struct Deployment<'a> {
     pub pipeline: u32,
     /// Expert degree: 1 cuts the inside of every expert over the tensor ranks, the tensor degree cuts the experts instead.
     pub expert: u32,
+    /// How sums are made.
+    pub numerics: Numerics,
     /// One device a rank: stage by stage, and in a stage by tensor rank.
     pub devices: Vec<DeviceSpec>,
     /// Layers a stage; as even as they come unless given.

@@ -1,6 +1,6 @@
 //! Pass 1: where the pieces of every value live. A rule names logical axes, never weights or layers.
 
-use super::PlanError;
+use super::{PlanError, tree};
 use crate::axis::{Axis, ParamId, ValueId};
 use crate::model::Model;
 use crate::op::Op;
@@ -31,6 +31,8 @@ pub struct Rules {
     /// Name of the axis of experts, where whole ones are dealt out: cut in what is computed by expert, and there alone, since a router
     /// sees all of them.
     pub expert: Option<&'static str>,
+    /// Whether sums are made in a tree that no degree changes: then a degree has to be a branch of it.
+    pub tree: bool,
 }
 
 /// One thing to be cut, along the first of several axes that the number of ranks divides.
@@ -43,16 +45,19 @@ pub struct Rule {
     pub whole: Option<&'static str>,
 }
 
+/// Name of the axis of the vocabulary.
+const VOCABULARY: &str = "vocab";
+
 impl Default for Rules {
     /// Heads of attention and of scans, the inner axes of dense, expert and shared MLPs, and the vocabulary. Key/value heads that do not
     /// divide are held by every rank, which has a part of the queries of each; a vocabulary that does not divide is computed by every rank.
     fn default() -> Self {
         let must = |axis| Rule { axes: vec![axis], whole: None };
         let heads = Rule { axes: vec!["kv_heads", "queries_per_kv"], whole: Some("attention") };
-        let vocab = Rule { axes: vec!["vocab"], whole: Some("the embedding and the head") };
+        let vocab = Rule { axes: vec![VOCABULARY], whole: Some("the embedding and the head") };
         let scans = Rule { axes: vec!["scan_heads", "values_per_head"], whole: None };
         let inner = ["ffn", "expert_ffn", "shared_ffn"].map(must);
-        Self { tensor: [heads, scans].into_iter().chain(inner).chain([vocab]).collect(), expert: None }
+        Self { tensor: [heads, scans].into_iter().chain(inner).chain([vocab]).collect(), expert: None, tree: false }
     }
 }
 
@@ -62,6 +67,11 @@ impl Rules {
         let mut rules = Self::default();
         rules.tensor.retain(|rule| rule.axes[0] != "expert_ffn");
         Self { expert: Some("experts"), ..rules }
+    }
+
+    /// The axes that are cut and then summed over: the first of each rule, but for the vocabulary, of which a sum has one entry.
+    pub fn summed(&self) -> impl Iterator<Item = &'static str> {
+        self.tensor.iter().map(|rule| rule.axes[0]).filter(|axis| *axis != VOCABULARY)
     }
 }
 
@@ -80,6 +90,8 @@ pub struct Sharded {
     pub cuts: Vec<Option<usize>>,
     /// The axis of the experts, where they are dealt out to the ranks.
     pub dealt: Option<Axis>,
+    /// Whether sums are made in a tree.
+    pub tree: bool,
     /// What could not be cut as it should be, in words.
     pub notes: Vec<String>,
 }
@@ -93,10 +105,20 @@ pub fn shard(model: &Model, ranks: u32, rules: &Rules) -> Result<Sharded, Vec<Pl
     for rule in rules.tensor.iter().filter(|_| ranks > 1) {
         let axes: Vec<Axis> = rule.axes.iter().filter_map(|name| used(model, name)).collect();
         let Some(&wanted) = axes.first() else { continue };
-        let found = axes.iter().copied().find(|&a| model.length(a).unwrap_or(1).is_multiple_of(ranks));
-        cut.extend(found);
         let (name, length) = (rule.axes[0], model.length(wanted).unwrap_or(1));
-        let said = || format!("tensor-parallel-size {ranks} does not divide {length} {name}");
+        // A tree has its branches along one axis.
+        let parts = (rules.tree && name != VOCABULARY).then(|| tree::parts(model, wanted));
+        let found = match parts {
+            Some(parts) => Some(wanted).filter(|_| parts.is_multiple_of(ranks)),
+            None => axes.iter().copied().find(|&a| model.length(a).unwrap_or(1).is_multiple_of(ranks)),
+        };
+        cut.extend(found);
+        let said = || match parts {
+            Some(parts) => {
+                format!("tensor-parallel-size {ranks} is no branch of a tree of {parts} along {length} {name}")
+            }
+            None => format!("tensor-parallel-size {ranks} does not divide {length} {name}"),
+        };
         match (found, rule.whole) {
             (Some(axis), _) if axis == wanted => {}
             (Some(axis), _) => {
@@ -105,8 +127,11 @@ pub fn shard(model: &Model, ranks: u32, rules: &Rules) -> Result<Sharded, Vec<Pl
             }
             (None, Some(what)) => notes.push(format!("{}: every rank computes all of {what}", said())),
             (None, None) => {
-                let (setting, legal) = ("tensor-parallel-size", legal(model, rules));
-                faults.push(PlanError::Degree { setting, asked: ranks, axis: name.into(), length, legal });
+                let (setting, asked, axis, legal) = ("tensor-parallel-size", ranks, name.into(), legal(model, rules));
+                faults.push(match parts {
+                    Some(parts) => PlanError::Branch { asked, axis, parts, legal },
+                    None => PlanError::Degree { setting, asked, axis, length, legal },
+                });
             }
         }
     }
@@ -127,14 +152,21 @@ pub fn shard(model: &Model, ranks: u32, rules: &Rules) -> Result<Sharded, Vec<Pl
                 let Op::Norm { norm, .. } = &node.op else { return true };
                 norm.run.is_some() && *at == 0
             };
-            let by_expert = routed(model, &node.op);
+            let gathered = rules.tree && matches!(node.op, Op::Contract { .. });
+            let by_expert = routed(model, &node.op) && !gathered;
             let is_cut = |a: &Axis| cut.contains(a) || (by_expert && dealt == Some(*a));
             cuts[param.index()] = model.param(param).axes.iter().position(is_cut).filter(allowed);
         }
     }
-    let mut out = Sharded { model: model.clone(), ranks, held: vec![], asks: vec![], cuts, dealt, notes };
+    let mut out =
+        Sharded { model: model.clone(), ranks, held: vec![], asks: vec![], cuts, dealt, tree: rules.tree, notes };
     for node in model.nodes() {
         let (asks, held) = out.rule(&node.op);
+        if let (Op::Weigh { x, .. }, Some(dealt)) = (&node.op, dealt) {
+            // A rank has zeros for the choices of experts that it does not have: a term.
+            let made = &mut out.held[x.index()];
+            *made = if *made == Dist::Held(Layout::Split(dealt)) { Dist::Partial } else { *made };
+        }
         out.asks.push(asks);
         out.held.push(held);
     }
@@ -157,6 +189,9 @@ fn used(model: &Model, name: &str) -> Option<Axis> {
 fn legal(model: &Model, rules: &Rules) -> Vec<u32> {
     let lengths = |rule: &Rule| -> Vec<u32> {
         let axes = rule.axes.iter().filter_map(|name| used(model, name));
+        if rules.tree {
+            return axes.take(1).map(|axis| tree::parts(model, axis)).collect();
+        }
         axes.map(|axis| model.length(axis).unwrap_or(1)).collect()
     };
     let must: Vec<Vec<u32>> = rules.tensor.iter().filter(|rule| rule.whole.is_none()).map(lengths).collect();
@@ -249,19 +284,22 @@ impl Sharded {
                 keep(if held == last { Layout::Whole } else { held }, 1)
             }
             Op::Route { x, .. } => {
-                let dealt = self.dealt.filter(|axis| self.axes(x).contains(axis));
-                (vec![Layout::Whole], Dist::Held(dealt.map_or(Layout::Whole, Layout::Split)))
+                let dealt = self.axes(x).iter().any(|axis| self.dealt == Some(*axis));
+                (vec![Layout::Whole], Dist::Held(if dealt { self.gates() } else { Layout::Whole }))
             }
+            Op::Weigh { .. } => keep(Layout::Whole, 2),
             Op::Experts { x, w, .. } => match self.cut_axis(w) {
                 Some(a) if self.dealt == Some(a) => {
-                    (vec![self.parts(x, a), Layout::Split(a)], Dist::Held(Layout::Split(a)))
+                    (vec![self.parts(x, a), self.gates()], Dist::Held(Layout::Split(a)))
                 }
                 Some(a) if self.axes(x).contains(&a) => (vec![Layout::Split(a), Layout::Whole], Dist::Partial),
                 Some(a) => (vec![Layout::Whole; 2], Dist::Held(Layout::Split(a))),
                 None => keep(Layout::Whole, 2),
             },
             Op::ExpertBias { x, w, .. } => match self.cut_axis(w) {
-                Some(a) if self.dealt == Some(a) => keep(Layout::Split(a), 2),
+                Some(a) if self.dealt == Some(a) => {
+                    (vec![Layout::Split(a), self.gates()], Dist::Held(Layout::Split(a)))
+                }
                 Some(a) if self.axes(x).contains(&a) => {
                     (vec![Layout::Split(a), Layout::Whole], Dist::Held(Layout::Split(a)))
                 }
@@ -279,6 +317,11 @@ impl Sharded {
                 keep(if a == b { a } else { Layout::Whole }, 2)
             }
         }
+    }
+
+    /// How gates are held and read: a rank has those of its own experts, or where choices are weighed behind the sum over ranks, of all.
+    fn gates(&self) -> Layout {
+        self.dealt.filter(|_| !self.tree).map_or(Layout::Whole, Layout::Split)
     }
 
     /// How experts dealt out along `a` read `x`: what other experts made of their choices is held along the same axis.

@@ -3,6 +3,7 @@
 use super::call::{Cut, WeightId, WeightSpec, WeightUse};
 use super::partition::Partitioned;
 use super::raw::{DeviceId, RawPlan, Role};
+use super::{Deployment, Numerics, tree};
 use crate::axis::ParamId;
 use crate::dtype::DType;
 use crate::op::Op;
@@ -12,19 +13,22 @@ pub(super) struct Weights<'a> {
     whole: &'a Partitioned,
     dtype: &'a dyn Fn(&str) -> DType,
     rank: u32,
+    numerics: Numerics,
     params: Vec<ParamId>,
     pub(super) specs: Vec<WeightSpec>,
 }
 
 impl<'a> Weights<'a> {
-    pub(super) fn new(whole: &'a Partitioned, dtype: &'a dyn Fn(&str) -> DType, rank: u32) -> Self {
-        Self { whole, dtype, rank, params: vec![], specs: vec![] }
+    pub(super) fn new(whole: &'a Partitioned, deployment: &'a Deployment<'a>, rank: u32) -> Self {
+        let (dtype, numerics) = (deployment.weight_dtype, deployment.numerics);
+        Self { whole, dtype, rank, numerics, params: vec![], specs: vec![] }
     }
 
     /// A weight as the right side of a contraction. A table that is contracted as well becomes panels.
     pub(super) fn panels(&mut self, param: ParamId) -> WeightId {
         let id = self.add(param, WeightUse::Panels, self.outputs(param));
         self.specs[id.0 as usize].used = WeightUse::Panels;
+        self.specs[id.0 as usize].sum_parts = self.sum_parts(param);
         id
     }
 
@@ -37,6 +41,7 @@ impl<'a> Weights<'a> {
     /// A weight as the right sides of its experts' contractions.
     pub(super) fn experts(&mut self, param: ParamId) -> WeightId {
         let id = self.add(param, WeightUse::Experts(1), self.outputs(param));
+        self.specs[id.0 as usize].sum_parts = self.sum_parts(param);
         let spec = &mut self.specs[id.0 as usize];
         if let WeightUse::Experts(1) = spec.used {
             let experts = spec.cut.filter(|cut| cut.dim == 0).map_or(spec.dims[0], |cut| cut.len);
@@ -51,6 +56,17 @@ impl<'a> Weights<'a> {
         let id = self.add(param, WeightUse::Vector, all);
         self.specs[id.0 as usize].dtype = DType::F32;
         id
+    }
+
+    /// Parts of the sums of a contraction on this rank.
+    fn sum_parts(&self, param: ParamId) -> u32 {
+        match self.numerics {
+            Numerics::Invariant => 1,
+            Numerics::Tree => {
+                let cut = self.whole.cuts[param.index()].filter(|_| self.whole.ranks > 1);
+                tree::of_weight(&self.whole.model, param, cut, self.whole.ranks)
+            }
+        }
     }
 
     /// How many leading axes of a contracted weight are outputs: those that the contraction's operand lacks.
@@ -69,6 +85,7 @@ impl<'a> Weights<'a> {
             | Op::ContractEach { .. }
             | Op::Concat { .. }
             | Op::Prefix { .. }
+            | Op::Weigh { .. }
             | Op::Experts { .. }
             | Op::Combine { .. }
             | Op::ExpertBias { .. }
@@ -115,6 +132,7 @@ impl<'a> Weights<'a> {
             used,
             n,
             k,
+            sum_parts: 1,
             dtype,
         });
         self.params.push(param);

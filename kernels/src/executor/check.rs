@@ -43,6 +43,7 @@ fn weights(call: &Call) -> Vec<(WeightId, &'static [WeightUse], u32, u32)> {
         Call::ContractEach { w, .. } => vec![(*w, &[Experts(0)], 0, 0)],
         Call::Combine { x, choices, w, y, .. } => vec![(*w, &[Experts(0)], y.width, x.width / (*choices).max(1))],
         Call::Rope { .. }
+        | Call::Weigh { .. }
         | Call::Concat { .. }
         | Call::Gated { .. }
         | Call::Unary { .. }
@@ -180,6 +181,13 @@ impl At<'_> {
         self.weights.get(w.0 as usize).map_or(1, |weight| weight.spec().n.max(1))
     }
 
+    /// Experts that a weight has to have: those with a gate, or where these are of all experts, those of its cut.
+    fn held(&self, w: WeightId, gates: &Operand) -> u32 {
+        let cut = self.weights.get(w.0 as usize).and_then(|weight| weight.spec().cut);
+        let among = |cut: &graph::plan::Cut| cut.dim == 0 && cut.from.saturating_add(cut.len) <= gates.width;
+        cut.filter(among).map_or(gates.width, |cut| cut.len)
+    }
+
     /// All operands of a call have the same rows, but for those that sampling leaves.
     fn row_sets(&self, faults: &mut Vec<KernelError>) {
         let (reads, writes) = operands(self.call);
@@ -220,6 +228,8 @@ impl At<'_> {
             Call::Route { y, .. } => y.width == 0,
             Call::ContractEach { x, .. } => x.width == 0,
             Call::Concat { a_run, b_run, .. } => *a_run == 0 || *b_run == 0,
+            Call::Experts { parts, .. } if parts.is_empty() => true,
+            Call::Weigh { y, gates, choices, .. } => y.width == 0 || gates.width == 0 || *choices == 0,
             Call::Experts { x, gates, choices, .. }
             | Call::ExpertBias { x, gates, choices, .. }
             | Call::Combine { x, gates, choices, .. } => x.width == 0 || gates.width == 0 || *choices == 0,
@@ -316,7 +326,7 @@ impl At<'_> {
                         (spec.map_or(0, |s| s.k), spec.map_or(1, |s| (s.rows() / u64::from(s.n.max(1))) as u32));
                     let parted = k.saturating_mul(*choices);
                     same("width of the activations", if x.width == parted { parted } else { k }, x.width);
-                    same("experts of the weight", gates.width, held);
+                    same("experts of the weight", self.held(*w, gates), held);
                     same("elements beyond whole choices", 0, y.width % (*choices).max(1));
                 }
             }
@@ -324,16 +334,19 @@ impl At<'_> {
                 same("width of the result", x.width, y.width);
                 let len = x.width / (*choices).max(1);
                 same("elements beyond whole choices", 0, x.width % (*choices).max(1));
-                same("elements of the weight", gates.width.saturating_mul(len), self.outputs(*w));
+                same("elements of the weight", self.held(*w, gates).saturating_mul(len), self.outputs(*w));
             }
             Call::Combine { x, gates, choices, w, .. } => {
                 let spec = self.weights.get(w.0 as usize).map(|weight| weight.spec());
                 same(
                     "experts of the weight",
-                    gates.width,
+                    self.held(*w, gates),
                     spec.map_or(1, |s| (s.rows() / u64::from(s.n.max(1))) as u32),
                 );
                 same("elements beyond whole choices", 0, x.width % (*choices).max(1));
+            }
+            Call::Weigh { x, choices, y, .. } => {
+                same("width of the activations", y.width.saturating_mul(*choices), x.width);
             }
             Call::Gated { gate: a, up: b, y, .. } | Call::Binary { a, b, y, .. } => {
                 same("width of the second operand", a.width, b.width);

@@ -25,7 +25,7 @@ use crate::states::States;
 use crate::step::Step;
 use crate::team::Team;
 use crate::weights::Weight;
-use graph::plan::{Call, Operand, PAGE_ROWS, Place, Program, RowSet};
+use graph::plan::{Call, Operand, PAGE_ROWS, Place, Program, RowSet, WeightSpec, WeightUse};
 use std::sync::Arc;
 
 /// Inputs, and outputs, that a program may have: a few, or as many as people capture of a stage.
@@ -171,6 +171,7 @@ impl Executor {
                     (choices_max, experts_max) = (choices_max.max(each), experts_max.max(each));
                 }
                 Call::Concat { .. }
+                | Call::Weigh { .. }
                 | Call::ShortConv { .. }
                 | Call::Rope { .. }
                 | Call::Route { .. }
@@ -193,8 +194,9 @@ impl Executor {
         };
         let positions_max = program.calls.iter().map(entries).min().unwrap_or(u32::MAX);
         let rows = limits.rows_max.max(limits.sampled_max) as usize;
+        let parted = weights.iter().any(|weight| weight.spec().sum_parts > 1);
         Ok(Self {
-            contract_room: ops::contract::Room::new(rows, k_max, team.threads()),
+            contract_room: ops::contract::Room::new(rows, k_max, team.threads(), parted),
             attend_room: ops::attend::Room::new(rows, group_max, dim_max, team.threads()),
             scan_room: ops::scan::Room::new(key_max, value_max, team.threads()),
             experts_room: ops::experts::Room::new(rows, choices_max, experts_max),
@@ -286,8 +288,19 @@ impl Executor {
     }
 }
 
-fn shape(gates: &Operand, choices: u32, parts: u32) -> Shape {
-    Shape { experts: gates.width as usize, choices: choices as usize, parts: parts as usize }
+/// How the experts lie whose weight, or vector of `len` elements each, is this one.
+fn shape(gates: &Operand, (choices, parts): (u32, u32), spec: &WeightSpec, len: u32) -> Shape {
+    let held = match spec.used {
+        WeightUse::Experts(held) => held,
+        WeightUse::Panels | WeightUse::Table | WeightUse::Vector => spec.n / len.max(1),
+    };
+    // Gates are those of all experts, or of those held here.
+    let cut = spec.cut.filter(|cut| cut.dim == 0 && held < gates.width);
+    Shape {
+        first: cut.map_or(0, |cut| cut.from as usize),
+        held: held as usize,
+        ..Shape::whole(gates.width as usize, choices as usize, parts as usize)
+    }
 }
 
 /// One step on its way through the calls.
@@ -401,23 +414,30 @@ impl Run<'_> {
             }
             Call::Experts { x, gates, choices, parts } => {
                 let at = |i: usize| Part { weight: weight(&parts[i].0), y: bases.slab(&parts[i].1) };
-                let k = parts.first().map_or(x.width, |(w, _)| weight(w).spec().k);
-                let shape = shape(gates, *choices, x.width / k);
+                let spec = weight(&parts[0].0).spec();
+                let shape = shape(gates, (*choices, x.width / spec.k), spec, 0);
                 let parts = Parts { count: parts.len(), at: &at };
                 let rooms = (&mut *self.experts_room, &mut *self.contract_room);
                 // SAFETY: as above.
                 unsafe { ops::experts::contract(workers, (bases.read(x), bases.read(gates)), shape, parts, rooms) }
             }
             Call::ExpertBias { x, gates, choices, w, y } => {
-                let (shape, w) = (shape(gates, *choices, *choices), weight(w).vector());
+                let shape = shape(gates, (*choices, *choices), weight(w).spec(), x.width / choices);
+                let w = weight(w).vector();
                 // SAFETY: as above.
                 unsafe { ops::experts::bias(workers, (bases.slab(x), bases.read(gates)), shape, w, bases.slab(y)) }
             }
             Call::Combine { x, gates, choices, w, y } => {
-                let (shape, part) = (shape(gates, *choices, *choices), Part { weight: weight(w), y: bases.slab(y) });
+                let shape = shape(gates, (*choices, *choices), weight(w).spec(), 0);
+                let part = Part { weight: weight(w), y: bases.slab(y) };
                 let rooms = (&mut *self.experts_room, &mut *self.contract_room);
                 // SAFETY: as above.
                 unsafe { ops::experts::combine(workers, (bases.read(x), bases.read(gates)), shape, part, rooms) }
+            }
+            Call::Weigh { x, gates, choices, y } => {
+                let shape = Shape::whole(gates.width as usize, *choices as usize, *choices as usize);
+                // SAFETY: as above.
+                unsafe { ops::experts::weigh(workers, (bases.read(x), bases.read(gates)), shape, bases.slab(y)) }
             }
             Call::Gated { gate, up, f, y } => {
                 // SAFETY: as above.

@@ -14,7 +14,7 @@ use crate::memory::Memory;
 use crate::panel::{Bf16, F16, F32, Format, LANES};
 use crate::team::Team;
 use graph::DType;
-use graph::plan::{WeightSpec, WeightUse};
+use graph::plan::{SUM_PARTS_MAX, WeightSpec, WeightUse};
 use half::{bf16, f16};
 
 /// Rows of a checkpoint tensor, after the rank's cut. Read by several threads at once.
@@ -137,6 +137,14 @@ fn check(spec: &WeightSpec, source: DType) -> Result<(), KernelError> {
     }
     if spec.k == 0 {
         return refuse("columns, at least", 1, 0);
+    }
+    let parts = spec.sum_parts;
+    if !parts.is_power_of_two() || parts > SUM_PARTS_MAX {
+        return refuse("parts of a sum, a power of two of at most", SUM_PARTS_MAX.into(), parts.into());
+    }
+    // A line of a panel has two terms.
+    if parts > 1 && !spec.k.is_multiple_of(2 * parts) {
+        return refuse("terms beyond parts of even length", 0, u64::from(spec.k % (2 * parts)));
     }
     Ok(())
 }

@@ -29,7 +29,17 @@ impl RowSource for Rows {
 /// The specification of a sample.
 pub(crate) fn spec(n: usize, k: usize, dtype: DType, used: WeightUse) -> WeightSpec {
     let (n, k) = (n as u32, k as u32);
-    WeightSpec { name: format!("sample_{n}_{k}"), dims: vec![n, k], stored: None, cut: None, used, n, k, dtype }
+    WeightSpec {
+        name: format!("sample_{n}_{k}"),
+        dims: vec![n, k],
+        stored: None,
+        cut: None,
+        used,
+        n,
+        k,
+        sum_parts: 1,
+        dtype,
+    }
 }
 
 /// A weight of seeded numbers.

@@ -3,9 +3,9 @@
 //! Order: row groups, chunks of K, panels of the strip, row blocks. Sums that wait for their next chunk lie in the thread's own memory,
 //! side by side; spilled and loaded again they keep their bits.
 
-use super::{CHUNK_LINES, GROUP_BLOCKS, Strip, Task};
+use super::{CHUNK_LINES, GROUP_BLOCKS, GROUP_ROWS, STRIP_MAX, Strip, Task, tree};
 use crate::isa::Simd;
-use crate::panel::{Ahead, BLOCK_ROWS, F32, Format, LANES, Sums, store_lanes, sweep};
+use crate::panel::{Ahead, F32, Format, LANES, Sums, store_lanes, sweep};
 use std::ops::Range;
 
 /// Rows from which a chunk is widened to f32 once, rather than in registers by each row block (measured).
@@ -17,6 +17,10 @@ struct Chunk<'a> {
     panel: usize,
     /// Its terms, by number.
     terms: Range<usize>,
+    /// Whether sums begin with it.
+    begins: bool,
+    /// Whether they are whole behind it.
+    ends: bool,
     blocks: Range<usize>,
     /// Where the thread reads next, and how many bytes.
     next: *const u8,
@@ -26,33 +30,44 @@ struct Chunk<'a> {
 #[inline(always)]
 pub(super) fn run<S: Simd, F: Format>(s: S, strip: Strip<'_>) {
     let Strip { task, panels, wide, sums } = strip;
-    let k = task.part.weight.spec().k as usize;
+    let (k, parts) = (task.part.weight.spec().k as usize, task.part.weight.spec().sum_parts as usize);
     let (pairs, line) = (k.div_ceil(2), size_of::<F::Line>());
     // A chunk of f32 is its own widened form; it is half as long, to take no more of the first-level cache.
     let chunk_lines = if line > 64 { CHUNK_LINES / 2 } else { CHUNK_LINES };
     let all = task.lines::<F>();
     let (sums, _) = sums.as_chunks_mut::<LANES>();
+    let (sums, waiting) = sums.split_at_mut(STRIP_MAX * GROUP_ROWS);
     for group in (0..task.blocks.count).step_by(GROUP_BLOCKS) {
         let blocks = group..(group + GROUP_BLOCKS).min(task.blocks.count);
-        for from in (0..pairs).step_by(chunk_lines) {
-            let to = (from + chunk_lines).min(pairs);
+        let part_lines = pairs / parts;
+        let starts = (0..parts).flat_map(|part| (part * part_lines..pairs * (part + 1) / parts).step_by(chunk_lines));
+        for from in starts {
+            let part = from.checked_div(part_lines).map_or(0, |part| part.min(parts - 1));
+            let end = if part + 1 == parts { pairs } else { (part + 1) * part_lines };
+            let to = (from + chunk_lines).min(end);
             for panel in panels.clone() {
                 let next = if panel + 1 < panels.end { (panel + 1) * pairs + from } else { panels.start * pairs + to };
                 let chunk = Chunk {
                     task,
                     panel,
                     terms: 2 * from..(2 * to).min(k),
+                    begins: from == part * part_lines,
+                    ends: parts == 1 && to == pairs,
                     blocks: blocks.clone(),
                     next: all.as_ptr().wrapping_add(next).cast(),
                     next_bytes: (to - from) * line,
                 };
                 let lines = &all[panel * pairs..][from..to];
-                let sums = &mut sums[(panel - panels.start) * GROUP_BLOCKS * BLOCK_ROWS..];
+                let at = (panel - panels.start) * GROUP_ROWS;
+                let sums = &mut sums[at..];
                 if task.blocks.rows >= WIDE_FROM && line <= 64 {
                     let wide = widen::<S, F>(s, lines, wide);
                     group_rows::<S, F32>(s, &chunk, wide, sums);
                 } else {
                     group_rows::<S, F>(s, &chunk, lines, sums);
+                }
+                if parts > 1 && to == end {
+                    fold_rows(&chunk, (part, parts), sums, &mut waiting[at..]);
                 }
             }
         }
@@ -87,6 +102,26 @@ fn group_rows<S: Simd, F: Format>(s: S, chunk: &Chunk<'_>, lines: &[F::Line], su
     }
 }
 
+/// Adds a part that is complete to those before it; writes the sums behind the last one.
+#[inline(always)]
+fn fold_rows(
+    chunk: &Chunk<'_>,
+    (part, parts): (usize, usize),
+    sums: &mut [[f32; LANES]],
+    waiting: &mut [[f32; LANES]],
+) {
+    let (first, _) = chunk.task.blocks.at(chunk.blocks.start);
+    let (last, rows) = chunk.task.blocks.at(chunk.blocks.end - 1);
+    let sums = &mut sums[..last + rows - first];
+    tree::fold(part, sums, waiting, STRIP_MAX * GROUP_ROWS);
+    if part + 1 == parts {
+        for (row, sums) in sums.iter().enumerate() {
+            // SAFETY: the strip's panels are this thread's alone.
+            unsafe { chunk.task.finish(first + row, chunk.panel, sums) };
+        }
+    }
+}
+
 /// One row block: R rows by one panel over the chunk.
 #[inline(always)]
 fn block_rows<S: Simd, F: Format, const R: usize>(
@@ -100,7 +135,7 @@ fn block_rows<S: Simd, F: Format, const R: usize>(
     let k = chunk.task.x.len() / chunk.task.blocks.rows;
     let x = &chunk.task.x[row * k..][chunk.terms.start * R..chunk.terms.end * R];
     let sums: &mut Sums<R, 1> = waiting.as_chunks_mut().0.first_chunk_mut().expect("there are sums for each row");
-    if chunk.terms.start == 0 {
+    if chunk.begins {
         *sums = [[[0.0; LANES]; 1]; R];
     }
     // Each block prefetches its share of what comes next.
@@ -108,7 +143,7 @@ fn block_rows<S: Simd, F: Format, const R: usize>(
     let from = chunk.next.wrapping_add((block - chunk.blocks.start) * share);
     let ahead = Ahead { from: [from], step: share.div_ceil(lines.len()) };
     sweep::<S, F, R, 1, 1>(s, [lines], x, sums, ahead);
-    if chunk.terms.end == k {
+    if chunk.ends {
         for r in 0..R {
             // SAFETY: the strip's panels are this thread's alone.
             unsafe { chunk.task.finish(row + r, chunk.panel, &sums[r][0]) };

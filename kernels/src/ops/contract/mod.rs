@@ -2,7 +2,8 @@
 //!
 //! Shapes: x `[rows, k]`, shared; of each part w `[n, k]` in panels, y `[rows, n]`. Any rows, n, k ≥ 1.
 //! Maths: an output has one accumulator, to which its terms are added in the order of k, each with one rounding where the set has a
-//! fused multiply-add. Nothing else enters: not the rows beside it, the blocking, the threads.
+//! fused multiply-add. Nothing else enters: not the rows beside it, the blocking, the threads. A weight whose sums have parts has an
+//! accumulator a part, and the parts are added in a [`tree`].
 //! Bytes: the weights once up to 6 rows, then once a group of 192 rows; x and y once. Error: within k · 6e-8 of Σ|w x|, in practice
 //! 2e-7 of it (k = 8192).
 //! Source: the register blocks of Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053), along rows and outputs only.
@@ -14,6 +15,7 @@ mod reference;
 mod streamed;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use super::Workers;
 use crate::isa::{Kernel, Simd};
@@ -77,12 +79,14 @@ pub(crate) struct Room {
 
 /// f32 of a widened chunk, and of the sums of a strip by a row group.
 pub(in crate::ops) const WIDE_LEN: usize = CHUNK_LINES * 2 * LANES;
-const SUMS_LEN: usize = STRIP_MAX * GROUP_BLOCKS * BLOCK_ROWS * LANES;
+const SUMS_LEN: usize = STRIP_MAX * GROUP_ROWS * LANES;
+/// Rows of a group, at most.
+const GROUP_ROWS: usize = GROUP_BLOCKS * BLOCK_ROWS;
 
 impl Room {
-    /// Room for contractions of at most `rows_max` rows and `k_max` terms on `threads` threads.
-    pub(crate) fn new(rows_max: usize, k_max: usize, threads: usize) -> Self {
-        let thread_len = WIDE_LEN + SUMS_LEN;
+    /// Room for contractions of at most `rows_max` rows and `k_max` terms on `threads` threads; `parted` where sums have parts.
+    pub(crate) fn new(rows_max: usize, k_max: usize, threads: usize, parted: bool) -> Self {
+        let thread_len = WIDE_LEN + SUMS_LEN * if parted { 1 + tree::LEVELS } else { 1 };
         Self {
             packed: Memory::zeroed(rows_max * k_max * 4),
             threads: Memory::zeroed(threads * thread_len * 4),

@@ -4,9 +4,10 @@
 //! each). Three rows by two panels no longer fit the registers. Each of the two streams reads its own half of the strip front to
 //! back: neighbouring panels as pairs would make both jump behind every panel, which costs a fifth of the speed at k = 1024.
 
-use super::Strip;
+use super::{Strip, tree};
 use crate::isa::Simd;
-use crate::panel::{Ahead, Format, LANES};
+use crate::panel::{Ahead, BLOCK_ROWS, Format, LANES, Sums};
+use std::ops::Range;
 
 /// Bytes that prefetches run ahead of each of two streams, and of a single one (measured).
 const AHEAD_OF_TWO: usize = 512;
@@ -40,17 +41,40 @@ fn rows<S: Simd, F: Format, const R: usize, const P: usize>(s: S, strip: &Strip<
 /// R rows by P panels over all of K. What is prefetched past a panel's end is the next one of its stream.
 #[inline(always)]
 fn panels<S: Simd, F: Format, const R: usize, const P: usize>(s: S, strip: &Strip<'_>, panels: [usize; P]) {
-    let pairs = (strip.task.part.weight.spec().k as usize).div_ceil(2);
-    let all = strip.task.lines::<F>();
-    let lines = panels.map(|panel| &all[panel * pairs..][..pairs]);
-    let distance = if P == 2 { AHEAD_OF_TWO } else { AHEAD_OF_ONE };
-    let ahead = Ahead::lines::<F>(lines.map(|lines| lines.as_ptr().wrapping_byte_add(distance)));
+    let spec = strip.task.part.weight.spec();
+    let (pairs, parts) = ((spec.k as usize).div_ceil(2), spec.sum_parts as usize);
     let mut sums = [[[0.0; LANES]; P]; R];
-    F::stream(s, lines, strip.task.x, &mut sums, ahead);
+    if parts == 1 {
+        add::<S, F, R, P>(s, strip, panels, 0..pairs, &mut sums);
+    } else {
+        let (each, mut waiting) = (pairs / parts, [[0.0; LANES]; tree::LEVELS * BLOCK_ROWS]);
+        for part in 0..parts {
+            sums = [[[0.0; LANES]; P]; R];
+            add::<S, F, R, P>(s, strip, panels, part * each..(part + 1) * each, &mut sums);
+            tree::fold(part, sums.as_flattened_mut(), &mut waiting, R * P);
+        }
+    }
     for (row, sums) in sums.iter().enumerate() {
         for (panel, sums) in panels.iter().zip(sums) {
             // SAFETY: the strip's panels are this thread's alone.
             unsafe { strip.task.finish(row, *panel, sums) };
         }
     }
+}
+
+/// Adds the terms of these lines of each panel.
+#[inline(always)]
+fn add<S: Simd, F: Format, const R: usize, const P: usize>(
+    s: S,
+    strip: &Strip<'_>,
+    panels: [usize; P],
+    part: Range<usize>,
+    sums: &mut Sums<R, P>,
+) {
+    let k = strip.task.part.weight.spec().k as usize;
+    let all = strip.task.lines::<F>();
+    let lines = panels.map(|panel| &all[panel * k.div_ceil(2)..][part.clone()]);
+    let distance = if P == 2 { AHEAD_OF_TWO } else { AHEAD_OF_ONE };
+    let ahead = Ahead::lines::<F>(lines.map(|lines| lines.as_ptr().wrapping_byte_add(distance)));
+    F::stream(s, lines, &strip.task.x[2 * part.start * R..(2 * part.end).min(k) * R], sums, ahead);
 }

@@ -1,13 +1,13 @@
 use super::*;
 use crate::isa::Isa;
 use crate::ops::samples::{bits, numbers, sets, team};
-use crate::weights::samples::{rounded, weight};
+use crate::weights::samples::{Rows, rounded, spec, weight};
 use graph::plan::WeightUse;
 
 /// Results of all weights for the same rows.
 fn compute(isa: Isa, threads: usize, weights: &[Weight], x: &[f32], rows: usize) -> Vec<Vec<f32>> {
     let team = team(threads);
-    let mut room = Room::new(rows, x.len() / rows.max(1), threads);
+    let mut room = Room::new(rows, x.len() / rows.max(1), threads, weights.iter().any(|w| w.spec().sum_parts > 1));
     let mut results: Vec<Vec<f32>> = weights.iter().map(|w| vec![f32::NAN; rows * w.spec().n as usize]).collect();
     let slabs: Vec<Slab<'_>> = results.iter_mut().map(|y| Slab::new(y)).collect();
     let at = |i: usize| Part { weight: &weights[i], y: slabs[i] };
@@ -71,6 +71,42 @@ fn parts_that_share_x_have_the_bits_they_have_alone() {
             let together = compute(isa, 2, &weights, &x, rows);
             for (i, y) in together.iter().enumerate() {
                 assert_eq!(bits(y), bits(&compute(isa, 1, &weights[i..=i], &x, rows)[0]));
+            }
+        }
+    }
+}
+
+/// The terms `from..from + len` of each output of a sample, in parts.
+fn parted(n: usize, k: usize, dtype: DType, (from, len, sum_parts): (usize, usize, u32)) -> Weight {
+    let all = rounded(n, k, dtype);
+    let values = all.chunks(k).flat_map(|row| row[from..from + len].iter().copied()).collect();
+    let spec = graph::plan::WeightSpec { sum_parts, ..spec(n, len, dtype, WeightUse::Panels) };
+    Weight::load(&spec, &Rows { k: len, values }, &team(1)).expect("a sample is a valid weight")
+}
+
+#[test]
+fn parts_of_a_sum_are_added_in_the_same_tree_whoever_has_them() {
+    for isa in sets() {
+        for dtype in DTYPES {
+            for (n, k) in [(33, 48), (40, 16 * 67), (16, 16)] {
+                for rows in [1, 2, 5, 7, 13, 130, 200] {
+                    let x = numbers(5, rows * k);
+                    let whole = compute(isa, 2, &[parted(n, k, dtype, (0, k, 8))], &x, rows).remove(0);
+                    for ranks in [2, 4, 8] {
+                        let len = k / ranks;
+                        let of = |rank: usize| {
+                            let x: Vec<f32> =
+                                x.chunks(k).flat_map(|x| x[rank * len..][..len].iter().copied()).collect();
+                            let weight = parted(n, k, dtype, (rank * len, len, 8 / ranks as u32));
+                            compute(isa, 1, &[weight], &x, rows).remove(0)
+                        };
+                        let terms: Vec<Vec<f32>> = (0..ranks).map(of).collect();
+                        let terms: Vec<&[f32]> = terms.iter().map(Vec::as_slice).collect();
+                        let mut sum = vec![0.0; rows * n];
+                        crate::ops::reduce::sum(&terms, &mut sum);
+                        assert_eq!(bits(&sum), bits(&whole), "{dtype} {n}x{k} rows {rows} on {ranks} ranks");
+                    }
+                }
             }
         }
     }

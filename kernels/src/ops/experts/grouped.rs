@@ -16,12 +16,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How many of what.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    /// Experts held here.
+    /// Gates of a row.
     pub(crate) experts: usize,
+    /// The first expert whose weights are held here.
+    pub(crate) first: usize,
+    /// How many are.
+    pub(crate) held: usize,
     /// Experts that a row chooses, at most.
     pub(crate) choices: usize,
     /// Parts of a row of x: one for each choice, or one for all of them.
     pub(crate) parts: usize,
+}
+
+impl Shape {
+    /// All experts are held here.
+    pub(crate) fn whole(experts: usize, choices: usize, parts: usize) -> Self {
+        Self { experts, first: 0, held: experts, choices, parts }
+    }
+
+    /// The entry of an expert among those held here.
+    pub(crate) fn entry(self, expert: usize) -> Option<usize> {
+        expert.checked_sub(self.first).filter(|entry| *entry < self.held)
+    }
 }
 
 /// Who chose whom: made again in each call.
@@ -52,14 +68,15 @@ impl Room {
 
     /// Sorts the choices of all rows by expert.
     fn index(&mut self, gates: &[f32], shape: Shape) {
-        let Shape { experts, choices, .. } = shape;
+        let Shape { experts, choices, held, .. } = shape;
         self.first.clear();
-        self.first.resize(experts + 1, 0);
+        self.first.resize(held + 1, 0);
         for gates in gates.chunks_exact(experts) {
-            chosen(gates, choices).for_each(|(expert, _)| self.first[expert + 1] += 1);
+            let held = chosen(gates, choices).filter_map(|(expert, _)| shape.entry(expert));
+            held.for_each(|expert| self.first[expert + 1] += 1);
         }
         self.active.clear();
-        for expert in 0..experts {
+        for expert in 0..held {
             if self.first[expert + 1] > 0 {
                 self.active.push(expert as u32);
             }
@@ -68,6 +85,7 @@ impl Room {
         // Each start moves to its end while the choices are filled in, and back by taking the one before.
         for (row, gates) in gates.chunks_exact(experts).enumerate() {
             for (choice, (expert, gate)) in chosen(gates, choices).enumerate() {
+                let Some(expert) = shape.entry(expert) else { continue };
                 let place = &mut self.first[expert];
                 (self.at[*place as usize], self.by[*place as usize]) = ((row * choices + choice) as u32, gate);
                 *place += 1;
@@ -212,7 +230,7 @@ pub(crate) unsafe fn contract_each(
         return;
     }
     index.index_all(rows, each);
-    let (shape, at) = (Shape { experts: each, choices: each, parts: each }, |_: usize| part);
+    let (shape, at) = (Shape::whole(each, each, each), |_: usize| part);
     let parts = Parts { count: 1, at: &at };
     // SAFETY: the caller's promise.
     unsafe { by_expert(workers, (x, x.len() / rows / each), shape, parts, (index, room)) };
@@ -256,7 +274,7 @@ unsafe fn by_expert(
     }
 }
 
-/// Zeros for the choices that a row does not have.
+/// Zeros for the choices that a row does not have, or has of experts that are not here.
 ///
 /// # Safety
 /// `y` is this call's alone until it returns.
@@ -265,9 +283,13 @@ unsafe fn fill_missing(workers: Workers<'_>, gates: &[f32], shape: Shape, y: Sla
     let width = y.len() / rows / shape.choices;
     workers.cut(rows, 1, y.len(), &|rows| {
         for row in rows {
-            let has = chosen(&gates[row * shape.experts..][..shape.experts], shape.choices).count();
-            // SAFETY: this thread alone has these rows of y.
-            unsafe { y.write((row * shape.choices + has) * width, (shape.choices - has) * width) }.fill(0.0);
+            let mut experts = chosen(&gates[row * shape.experts..][..shape.experts], shape.choices);
+            for choice in 0..shape.choices {
+                if experts.next().and_then(|(expert, _)| shape.entry(expert)).is_none() {
+                    // SAFETY: this thread alone has these rows of y.
+                    unsafe { y.write((row * shape.choices + choice) * width, width) }.fill(0.0);
+                }
+            }
         }
     });
 }

@@ -43,7 +43,7 @@ impl Case {
     fn rooms(&self, rows: usize) -> (Room, contract::Room) {
         let room = self.room.max(rows);
         let index = Room::new(room, self.shape.choices, self.shape.experts);
-        (index, contract::Room::new(room, self.k, self.threads))
+        (index, contract::Room::new(room, self.k, self.threads, false))
     }
 
     fn contract(&self, weights: &[Weight], x: &[f32], gates: &[f32]) -> Vec<Vec<f32>> {
@@ -80,7 +80,7 @@ fn sums_are_those_of_the_reference_for_any_shape() {
             for rows in [0, 1, 2, 9, 70] {
                 let gates = gates(rows, experts, choices);
                 for (isa, parts) in sets().into_iter().flat_map(|isa| [(isa, 1), (isa, choices)]) {
-                    let shape = Shape { experts, choices, parts };
+                    let shape = Shape::whole(experts, choices, parts);
                     let case = Case { shape, n, k, isa, threads: 2, room: rows };
                     let x = numbers(11, rows * parts * k);
                     for y in case.contract(&weights, &x, &gates) {
@@ -104,7 +104,7 @@ fn a_row_has_the_same_bits_in_every_batch_and_on_every_team() {
         for dtype in DTYPES {
             let weight = [weight(experts, n, k, dtype)];
             let (x, gates) = (numbers(5, ALL * choices * k), gates(ALL, experts, choices));
-            let shape = Shape { experts, choices, parts: choices };
+            let shape = Shape::whole(experts, choices, choices);
             let case = Case { shape, n, k, isa, threads: 1, room: ALL };
             let (gold, sums) = (case.contract(&weight, &x, &gates).remove(0), case.combine(&weight[0], &x, &gates));
             for rows in [1, 2, 7, 40, 128] {
@@ -132,7 +132,7 @@ fn experts_have_the_bits_of_a_plain_contraction() {
     let w = rounded(experts * n, k, DType::Bf16);
     let x = numbers(2, 9 * k);
     let gates: Vec<f32> = (0..9).flat_map(|row| (0..experts).map(move |e| f32::from(u8::from(row % 3 == e)))).collect();
-    let shape = Shape { experts, choices: 1, parts: 1 };
+    let shape = Shape::whole(experts, 1, 1);
     let case = Case { shape, n, k, isa: Isa::detect(), threads: 2, room: 9 };
     let y = case.contract(std::slice::from_ref(&all), &x, &gates).remove(0);
     let one = weight(1, n, k, DType::Bf16);
@@ -143,7 +143,7 @@ fn experts_have_the_bits_of_a_plain_contraction() {
             Weight::load(&spec(n, k, DType::Bf16, WeightUse::Panels), &Rows { k, values }, &team(1)).expect("loads");
         let mut wanted = vec![0.0; n];
         let slab = Slab::new(&mut wanted);
-        let (team, mut room) = (team(1), contract::Room::new(1, k, 1));
+        let (team, mut room) = (team(1), contract::Room::new(1, k, 1, false));
         let at = |_: usize| Part { weight: &alone, y: slab };
         let (workers, parts) = (Workers { team: &team, isa: Isa::detect() }, Parts { count: 1, at: &at });
         // SAFETY: the result is this test's own.
@@ -154,7 +154,7 @@ fn experts_have_the_bits_of_a_plain_contraction() {
 
 #[test]
 fn each_choice_gets_the_bias_of_its_expert() {
-    let shape = Shape { experts: 3, choices: 2, parts: 2 };
+    let shape = Shape::whole(3, 2, 2);
     let (gates, w) = ([0.0, 0.5, 0.5, 1.0, 0.0, 0.0], [1.0, 2.0, 10.0, 20.0, 100.0, 200.0]);
     let (mut x, mut y) = ([0.5; 8], [f32::NAN; 8]);
     let team = team(1);
@@ -174,7 +174,7 @@ fn each_run_of_a_row_has_a_weight_of_its_own() {
     for isa in sets() {
         for (each, n, k, rows) in [(1, 3, 5, 4), (4, 17, 24, 1), (6, 40, 33, 31)] {
             let (weight, x) = (weight(each, n, k, DType::Bf16), numbers(7, rows * each * k));
-            let shape = Shape { experts: each, choices: each, parts: each };
+            let shape = Shape::whole(each, each, each);
             let case = Case { shape, n, k, isa, threads: 2, room: rows };
             // As if every row had chosen every expert.
             let gates = vec![1.0; rows * each];
@@ -186,5 +186,35 @@ fn each_run_of_a_row_has_a_weight_of_its_own() {
             unsafe { contract_each(workers, (&x, rows), each, part, (&mut index, &mut room)) };
             assert_eq!(bits(&y), bits(&wanted), "{each} runs of {n} x {k}, {rows} rows");
         }
+    }
+}
+
+#[test]
+fn choices_weighed_behind_a_sum_over_ranks_have_the_bits_of_those_combined() {
+    let (experts, choices, n, k, rows) = (6, 3, 20, 16, 33);
+    let values = rounded(experts * n, k, DType::F32);
+    let held = |first: usize, count: usize| {
+        let rows = Rows { k, values: values[first * n * k..][..count * n * k].to_vec() };
+        let used = WeightUse::Experts(count as u32);
+        Weight::load(&spec(n, k, DType::F32, used), &rows, &team(1)).expect("a sample is a valid weight")
+    };
+    let (x, gates) = (numbers(3, rows * choices * k), gates(rows, experts, choices));
+    let shape = Shape::whole(experts, choices, choices);
+    let case = |shape| Case { shape, n, k, isa: Isa::detect(), threads: 2, room: rows };
+    let wanted = case(shape).combine(&held(0, experts), &x, &gates);
+    for ranks in [1, 2, 3] {
+        let mine = experts / ranks;
+        let term = |rank: usize| {
+            let weight = held(rank * mine, mine);
+            case(Shape { first: rank * mine, held: mine, ..shape }).contract(&[weight], &x, &gates).remove(0)
+        };
+        let terms: Vec<Vec<f32>> = (0..ranks).map(term).collect();
+        let terms: Vec<&[f32]> = terms.iter().map(Vec::as_slice).collect();
+        let (mut sum, mut y, team) = (vec![0.0; rows * choices * n], vec![f32::NAN; rows * n], team(2));
+        crate::ops::reduce::sum(&terms, &mut sum);
+        let workers = Workers { team: &team, isa: Isa::detect() };
+        // SAFETY: the result is this test's own.
+        unsafe { weigh(workers, (&sum, &gates), shape, Slab::new(&mut y)) };
+        assert_eq!(bits(&y), bits(&wanted), "{ranks} ranks");
     }
 }

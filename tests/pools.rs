@@ -114,19 +114,21 @@ fn preemptions_do_not_change_a_bit() {
         let golds: Vec<Told> = (1..9).map(|seed| told(engine(name).submit(request(seed, length)))).collect();
         let bounds = Bounds { max_num_seqs: Some(8), max_num_batched_tokens: Some(16), ..Bounds::default() };
         let builder = builder(name).bounds(tight(name, bounds, 11));
-        let engine = if caching { builder } else { builder.without_prefix_caching() };
-        let engine = engine.build().expect("an engine builds");
-        let streams: Vec<_> = (1..9).map(|seed| engine.submit(request(seed, length))).collect();
-        for (seed, (stream, gold)) in (1..9).zip(streams.into_iter().zip(&golds)) {
-            assert!(told(stream) == *gold, "{name}: request {seed}");
-        }
-        let (rows, once) = (computed(&engine), 8 * u64::from(length + 19));
-        // Where windows or slots take their share of the least cache there may be pages enough for all.
-        assert!(
-            rows > once || name != "qwen3",
-            "{name}: {rows} rows of {once} with {} pages: nobody was preempted",
-            engine.plan().pages()
-        );
+        let builder = if caching { builder } else { builder.without_prefix_caching() };
+        let once = 8 * u64::from(length + 19);
+        let preempted = |_: &u32| {
+            let engine = builder.clone().build().expect("an engine builds");
+            let streams: Vec<_> = (1..9).map(|seed| engine.submit(request(seed, length))).collect();
+            for (seed, (stream, gold)) in (1..9).zip(streams.into_iter().zip(&golds)) {
+                assert!(told(stream) == *gold, "{name}: request {seed}");
+            }
+            computed(&engine) > once
+        };
+        // Who is sent back depends on who comes when. Where windows or slots take their share of the least cache there may be pages
+        // enough for all.
+        let rounds = if name == "qwen3" { 100 } else { 1 };
+        let seen = (0..rounds).find(preempted);
+        assert!(seen.is_some() || name != "qwen3", "{name}: nobody was preempted in {rounds} rounds");
     }
 }
 

@@ -106,7 +106,7 @@ impl Model {
         let kept: Vec<Stored> =
             stored.iter().filter(|dim| dim.axes().iter().all(|a| axes.contains(a))).cloned().collect();
         let told: usize = kept.iter().map(|dim| dim.axes().len()).sum();
-        let kept = if told == axes.len() { kept } else { axes.iter().map(|&axis| Stored::Axis(axis)).collect() };
+        let kept = if told == axes.len() { kept } else { Stored::plain(axes) };
         let places = strides(self.draft(), axes, &kept);
         let width = u32::try_from(places.elements).ok()?;
         Some((width, EdgePart { value, dims: self.dims_of(axes), places }))

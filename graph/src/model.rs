@@ -54,8 +54,7 @@ pub struct ParamDef {
 impl ParamDef {
     /// A weight that is stored as it is read.
     pub fn new(name: impl Into<String>, axes: &[Axis]) -> Self {
-        let stored = axes.iter().map(|&axis| Stored::Axis(axis)).collect();
-        Self { name: name.into(), axes: axes.to_vec(), stored }
+        Self { name: name.into(), axes: axes.to_vec(), stored: Stored::plain(axes) }
     }
 
     /// Whether it is stored as it is read: all of its tensor, axis by axis.

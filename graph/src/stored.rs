@@ -22,6 +22,11 @@ pub enum Stored {
 }
 
 impl Stored {
+    /// All of each axis.
+    pub fn plain(axes: &[Axis]) -> Vec<Self> {
+        axes.iter().map(|&axis| Stored::Axis(axis)).collect()
+    }
+
     /// Part `part` of `parts`.
     pub fn part(parts: &[&[Axis]], part: usize) -> Self {
         Self::Joined { parts: parts.iter().map(|axes| axes.to_vec()).collect(), part }

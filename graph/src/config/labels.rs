@@ -60,8 +60,8 @@ impl ConfigReader<'_> {
     }
 
     /// Refuses labels where the family has no head for them.
-    pub(crate) fn labels_fit(&self, logits: u32) {
-        if self.labels().is_some_and(|labels| labels.names.len() as u32 != logits) {
+    pub(crate) fn labels_fit(&self, labels: &Labels, logits: u32) {
+        if labels.names.len() as u32 != logits {
             let value = self.get("architectures").map(ToString::to_string).unwrap_or_default();
             let allowed = "a class that continues texts: this family has no head of labels here".into();
             self.fault(ConfigFault::Value { field: "architectures".into(), value, allowed });

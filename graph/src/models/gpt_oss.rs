@@ -40,10 +40,10 @@ fn build(c: &ConfigReader<'_>) -> Result<Model, Vec<GraphError>> {
         let gates = logits.route(None, e.choices, e.routing);
         let [gate, up] = [0, 1].map(|which| into(layer, &e, which, (gates, y)));
         let y = gate.map(swish) * up.map(Unary::ClampedPlusOne(limit));
-        let stored = |axes: [Axis; 2]| [e.experts, axes[0], axes[1]].map(Stored::Axis).to_vec();
+        let stored = |axes: [Axis; 2]| Stored::plain(&[e.experts, axes[0], axes[1]]);
         let (hidden, name) = (layer.d.hidden, |part: &str| layer.name(&format!("mlp.experts.{part}")));
         let down = b.part(name("down_proj"), &[e.experts, hidden, e.ffn], stored([e.ffn, hidden]));
-        let bias = [e.experts, hidden].map(Stored::Axis).to_vec();
+        let bias = Stored::plain(&[e.experts, hidden]);
         let bias = b.part(name("down_proj_bias"), &[hidden, e.experts], bias);
         // The biases of a row's experts, weighed as what they belong to.
         x + (y.combine(gates, down) + gates.contract(bias))
@@ -56,7 +56,7 @@ fn into<'b>(layer: &Layer<'_, 'b>, e: &Experts, which: usize, (gates, x): (Value
     let name = |part: &str| layer.name(&format!("mlp.experts.{part}"));
     let stored = |axes: &[Axis]| {
         let one: [&[Axis]; 2] = [&[], &[]];
-        axes.iter().map(|&axis| Stored::Axis(axis)).chain([Stored::part(&one, which)]).collect()
+        [Stored::plain(axes), vec![Stored::part(&one, which)]].concat()
     };
     let w = b.part(name("gate_up_proj"), &[e.experts, e.ffn, hidden], stored(&[e.experts, hidden, e.ffn]));
     let bias = b.part(name("gate_up_proj_bias"), &[e.experts, e.ffn], stored(&[e.experts, e.ffn]));

@@ -116,10 +116,10 @@ pub fn describe_among(own: &[Family], config: &Map<String, Value>) -> Result<Arc
     let reader = ConfigReader::new(&all, family.name);
     let max_positions = reader.count_or("max_position_embeddings", 2048);
     let model = (family.build)(&reader);
-    if let Ok(model) = &model {
-        reader.labels_fit(model.logits());
-    }
     let labels = reader.labels();
+    if let (Ok(model), Some(labels)) = (&model, &labels) {
+        reader.labels_fit(labels, model.logits());
+    }
     let mut faults: Vec<ConfigFault> = vec![];
     let (found, notes) = reader.into_faults();
     for fault in found {

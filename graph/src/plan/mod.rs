@@ -164,7 +164,7 @@ pub fn compile_captured(
     };
     let mut faults = vec![];
     let mut settings = settings::resolve(deployment, &mut faults);
-    devices(deployment, &mut faults);
+    faults.extend(device_faults(&deployment.devices, [deployment.tensor, deployment.pipeline, 1]));
     let layers = partition::layers(model, deployment.pipeline.max(1), deployment.layer_partition.as_deref())
         .map_err(|fault| faults.push(fault));
     let rules = rules(model, deployment, &mut faults);
@@ -232,16 +232,18 @@ fn device(spec: &DeviceSpec) -> DevicePlan {
     DevicePlan { name, memory_bytes, weight_bytes: 0, cache_bytes: 0, state_bytes: 0, buffer_bytes: 0 }
 }
 
-fn devices(deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) {
-    let (found, tensor, pipeline) = (deployment.devices.len(), deployment.tensor, deployment.pipeline);
-    if found as u64 != u64::from(tensor) * u64::from(pipeline) {
-        faults.push(PlanError::DeviceCount { found, tensor, pipeline, data: 1 });
+/// Whether there is one device for each rank of `data` replicas of `tensor` × `pipeline` ranks, and each once.
+pub fn device_faults(devices: &[DeviceSpec], [tensor, pipeline, data]: [u32; 3]) -> Vec<PlanError> {
+    let (found, mut faults) = (devices.len(), vec![]);
+    if found as u64 != u64::from(tensor) * u64::from(pipeline) * u64::from(data) {
+        faults.push(PlanError::DeviceCount { found, tensor, pipeline, data });
     }
-    for (second, device) in deployment.devices.iter().enumerate() {
-        if let Some(first) = deployment.devices[..second].iter().position(|d| d.name == device.name) {
+    for (second, device) in devices.iter().enumerate() {
+        if let Some(first) = devices[..second].iter().position(|d| d.name == device.name) {
             faults.push(PlanError::DeviceTwice { device: device.name.clone(), first, second });
         }
     }
+    faults
 }
 
 /// Adds up what lies on each device, and gives the pool the pages that fit.

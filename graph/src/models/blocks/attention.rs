@@ -4,7 +4,7 @@ use super::decoder::{Decoder, Layer};
 use crate::axis::Axis;
 use crate::builder::Value;
 use crate::config::ConfigReader;
-use crate::op::Attention;
+use crate::op::{Attention, Unary};
 use crate::rope::Rope;
 use crate::stored::Stored;
 
@@ -33,6 +33,9 @@ pub enum HeadNorms {
 /// What attention has in each layer of a model.
 pub struct AttentionBlock {
     pub projections: Projections,
+    /// Whether `q_proj` gives a gate behind each query, by whose logistic function the result of attention is multiplied. The projections
+    /// are apart then.
+    pub gated: bool,
     /// Whether queries, keys and values have a bias.
     pub qkv_bias: bool,
     /// The name of the projection out of the heads, and whether it has a bias.
@@ -52,6 +55,7 @@ impl AttentionBlock {
         let bias = c.flag_or("attention_bias", false);
         Self {
             projections: Projections::Apart,
+            gated: false,
             qkv_bias: bias,
             out: ("o_proj", bias),
             norms: HeadNorms::None,
@@ -83,6 +87,7 @@ impl<'b> Layer<'_, 'b> {
         let k = turn(self.head_norm(module, "k_norm", &self.keys(), k));
         let sinks = block.sinks.then(|| self.weight(&format!("{module}.sinks"), &[self.d.kv_heads, self.d.group]));
         let y = q.attend(k, v, sinks, block.how[self.number as usize]);
+        let y = if block.gated { self.query_or_gate(module, 1, x).map(Unary::Sigmoid) * y } else { y };
         let (out, bias) = block.out;
         self.project((&format!("{module}.{out}"), bias), (&[*hidden], &self.queries()), y)
     }
@@ -104,6 +109,11 @@ impl<'b> Layer<'_, 'b> {
         let part =
             |name: &str, new: &[Stored]| self.project_part((&format!("{module}.{name}"), bias), (new, hidden), x);
         match block.projections {
+            Projections::Apart if block.gated => {
+                let [k, v] = ["k_proj", "v_proj"]
+                    .map(|name| self.project((&format!("{module}.{name}"), bias), (&keys, hidden), x));
+                [self.query_or_gate(module, 0, x), k, v]
+            }
             Projections::Apart => [("q_proj", &queries[..]), ("k_proj", &keys), ("v_proj", &keys)]
                 .map(|(name, new)| self.project((&format!("{module}.{name}"), bias), (new, hidden), x)),
             Projections::Joined(name) => {
@@ -114,6 +124,13 @@ impl<'b> Layer<'_, 'b> {
                 [0, 1, 2].map(|which| part(name, &[Stored::Axis(queries[0]), Stored::part(&of_head, which)]))
             }
         }
+    }
+
+    /// The queries (0) or the gates (1) of `q_proj`, which has them head by head.
+    fn query_or_gate(&self, module: &str, which: usize, x: Value<'b>) -> Value<'b> {
+        let ([kv_heads, group, dim], d) = (self.queries(), self.d);
+        let new = [Stored::Axis(kv_heads), Stored::Axis(group), Stored::part(&[&[dim], &[dim]], which)];
+        self.project_part((&format!("{module}.q_proj"), d.attention.qkv_bias), (&new, &[d.hidden]), x)
     }
 
     fn head_norm(&self, module: &str, norm: &str, all: &[Axis], x: Value<'b>) -> Value<'b> {

@@ -174,7 +174,7 @@ impl<'b> Layer<'_, 'b> {
 
     /// A projection `x · wᵀ` from the axes `summed`, with its bias where it has one.
     pub fn project(&self, (module, bias): (&str, bool), (new, summed): (&[Axis], &[Axis]), x: Value<'b>) -> Value<'b> {
-        self.project_part((module, bias), (&plain(new), summed), x)
+        self.project_part((module, bias), (&Stored::plain(new), summed), x)
     }
 
     /// A projection to a part of what a module gives: of its stored dimensions in `new`.
@@ -186,13 +186,13 @@ impl<'b> Layer<'_, 'b> {
     ) -> Value<'b> {
         let (b, name) = (self.d.b, self.name(module));
         let axes: Vec<Axis> = new.iter().flat_map(|dim| dim.axes().to_vec()).collect();
-        let stored = if self.d.transposed { [plain(summed), new.to_vec()] } else { [new.to_vec(), plain(summed)] };
+        let stored = if self.d.transposed {
+            [Stored::plain(summed), new.to_vec()]
+        } else {
+            [new.to_vec(), Stored::plain(summed)]
+        };
         let w = b.part(format!("{name}.weight"), &[axes.as_slice(), summed].concat(), stored.concat());
         let y = x.contract(w);
         if bias { y.bias(b.part(format!("{name}.bias"), &axes, new.to_vec())) } else { y }
     }
-}
-
-fn plain(axes: &[Axis]) -> Vec<Stored> {
-    axes.iter().map(|&axis| Stored::Axis(axis)).collect()
 }

@@ -8,5 +8,5 @@ mod mlp;
 
 pub use attention::{HeadNorms, Projections};
 pub use decoder::{Decoder, Layer, Names};
-pub(crate) use delta::{DeltaRule, Weights, plain};
+pub use delta::DeltaRule;
 pub use latent::LatentAttention;

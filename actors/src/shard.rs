@@ -5,7 +5,7 @@ use crate::tensor::Tensor;
 use fail::fail_point;
 use graph::plan::{Place, RowSet};
 use kernels::Executor;
-use kernels::executor::PORTS_MAX;
+use kernels::executor::PORTS_FEW;
 use smallvec::SmallVec;
 
 /// Runs a program once a step.
@@ -36,8 +36,8 @@ impl Stage<Tensor> for LayerShard {
                 RowSet::Sampled => step.sampled.len() as u32,
             };
         }
-        let inputs: SmallVec<[_; PORTS_MAX]> = firing.inputs.iter().map(|input| &input.memory).collect();
-        let mut outputs: SmallVec<[_; PORTS_MAX]> = firing.outputs.iter_mut().map(|slot| &mut slot.memory).collect();
+        let inputs: SmallVec<[_; PORTS_FEW]> = firing.inputs.iter().map(|input| &input.memory).collect();
+        let mut outputs: SmallVec<[_; PORTS_FEW]> = firing.outputs.iter_mut().map(|slot| &mut slot.memory).collect();
         let done = self.executor.run(step, &inputs, &mut outputs);
         fail_point!("layer_shard_done");
         Ok(done?)

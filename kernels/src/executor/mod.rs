@@ -26,10 +26,13 @@ use crate::step::Step;
 use crate::team::Team;
 use crate::weights::Weight;
 use graph::plan::{Call, Operand, PAGE_ROWS, Place, Program, RowSet, WeightSpec, WeightUse};
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Inputs, and outputs, that a program may have: a few, or as many as people capture of a stage.
 pub const PORTS_MAX: usize = 512;
+/// As many as a stage has of which nothing is captured: a step with so few allocates nothing.
+pub const PORTS_FEW: usize = 8;
 
 /// The largest step an executor takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,8 +73,8 @@ pub struct Executor {
 
 /// Where the operands of one step begin.
 struct Bases {
-    inputs: [*const f32; PORTS_MAX],
-    outputs: [*mut f32; PORTS_MAX],
+    inputs: SmallVec<[*const f32; PORTS_FEW]>,
+    outputs: SmallVec<[*mut f32; PORTS_FEW]>,
     scratch: *mut f32,
     rows: usize,
     sampled: usize,
@@ -256,15 +259,13 @@ impl Executor {
             admit::states(step, self.limits)?;
         }
         admit::buffers(&self.program, step, inputs, outputs)?;
-        let mut bases = Bases {
-            inputs: [std::ptr::null(); PORTS_MAX],
-            outputs: [std::ptr::null_mut(); PORTS_MAX],
+        let bases = Bases {
+            inputs: inputs.iter().map(|memory| memory.as_f32().as_ptr()).collect(),
+            outputs: outputs.iter_mut().map(|memory| memory.as_f32_mut().as_mut_ptr()).collect(),
             scratch: self.scratch.as_f32_mut().as_mut_ptr(),
             rows: step.rows as usize,
             sampled: step.sampled.len(),
         };
-        bases.inputs.iter_mut().zip(inputs).for_each(|(base, memory)| *base = memory.as_f32().as_ptr());
-        bases.outputs.iter_mut().zip(outputs).for_each(|(base, memory)| *base = memory.as_f32_mut().as_mut_ptr());
         let workers = Workers { team: &self.team, isa: self.isa };
         self.angles.iter_mut().for_each(|angles| angles.fill(workers, step));
         let mut run = Run {

@@ -39,35 +39,36 @@ pub(super) fn run<S: Simd, F: Format>(s: S, strip: Strip<'_>) {
     let (sums, waiting) = sums.split_at_mut(STRIP_MAX * GROUP_ROWS);
     for group in (0..task.blocks.count).step_by(GROUP_BLOCKS) {
         let blocks = group..(group + GROUP_BLOCKS).min(task.blocks.count);
-        let part_lines = pairs / parts;
-        let starts = (0..parts).flat_map(|part| (part * part_lines..pairs * (part + 1) / parts).step_by(chunk_lines));
-        for from in starts {
-            let part = from.checked_div(part_lines).map_or(0, |part| part.min(parts - 1));
-            let end = if part + 1 == parts { pairs } else { (part + 1) * part_lines };
-            let to = (from + chunk_lines).min(end);
-            for panel in panels.clone() {
-                let next = if panel + 1 < panels.end { (panel + 1) * pairs + from } else { panels.start * pairs + to };
-                let chunk = Chunk {
-                    task,
-                    panel,
-                    terms: 2 * from..(2 * to).min(k),
-                    begins: from == part * part_lines,
-                    ends: parts == 1 && to == pairs,
-                    blocks: blocks.clone(),
-                    next: all.as_ptr().wrapping_add(next).cast(),
-                    next_bytes: (to - from) * line,
-                };
-                let lines = &all[panel * pairs..][from..to];
-                let at = (panel - panels.start) * GROUP_ROWS;
-                let sums = &mut sums[at..];
-                if task.blocks.rows >= WIDE_FROM && line <= 64 {
-                    let wide = widen::<S, F>(s, lines, wide);
-                    group_rows::<S, F32>(s, &chunk, wide, sums);
-                } else {
-                    group_rows::<S, F>(s, &chunk, lines, sums);
-                }
-                if parts > 1 && to == end {
-                    fold_rows(&chunk, (part, parts), sums, &mut waiting[at..]);
+        for part in 0..parts {
+            // Parts are of even length, so that they divide the lines.
+            let (start, end) = (part * (pairs / parts), (part + 1) * (pairs / parts));
+            for from in (start..end).step_by(chunk_lines) {
+                let to = (from + chunk_lines).min(end);
+                for panel in panels.clone() {
+                    let next =
+                        if panel + 1 < panels.end { (panel + 1) * pairs + from } else { panels.start * pairs + to };
+                    let chunk = Chunk {
+                        task,
+                        panel,
+                        terms: 2 * from..(2 * to).min(k),
+                        begins: from == start,
+                        ends: parts == 1 && to == end,
+                        blocks: blocks.clone(),
+                        next: all.as_ptr().wrapping_add(next).cast(),
+                        next_bytes: (to - from) * line,
+                    };
+                    let lines = &all[panel * pairs..][from..to];
+                    let at = (panel - panels.start) * GROUP_ROWS;
+                    let sums = &mut sums[at..];
+                    if task.blocks.rows >= WIDE_FROM && line <= 64 {
+                        let wide = widen::<S, F>(s, lines, wide);
+                        group_rows::<S, F32>(s, &chunk, wide, sums);
+                    } else {
+                        group_rows::<S, F>(s, &chunk, lines, sums);
+                    }
+                    if parts > 1 && to == end {
+                        fold_rows(&chunk, (part, parts), sums, &mut waiting[at..]);
+                    }
                 }
             }
         }

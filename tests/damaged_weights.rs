@@ -1,10 +1,13 @@
 //! Weights of the right form with wrong bytes: held against a manifest, and looked at while they are loaded.
 
 mod common;
+#[path = "common/random.rs"]
+mod random;
 
 use common::{millstream, refuses};
 use millstream::checkpoint::{Integrity, LoadFormat, MANIFEST, WEIGHT_MAX, write_manifest};
 use millstream::{Checkpoint, Engine, Error};
+use random::next;
 use std::path::{Path, PathBuf};
 
 /// Bits that are flipped, one at a time.
@@ -36,14 +39,6 @@ fn refusal(dir: &Path) -> (u8, String) {
     let path = dir.to_str().expect("ASCII");
     refuses(&["generate", "x", "--model", path], error.exit_code().code(), &error.to_string());
     (error.exit_code().code(), error.to_string().replace(&format!("{path}/"), ""))
-}
-
-/// Numbers that look random, the same each time: splitmix64.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 #[test]

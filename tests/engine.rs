@@ -1,9 +1,13 @@
 //! The engine against references, and against itself on bits: whatever a request rides with, its tokens and logits are the same.
 
+#[path = "common/told.rs"]
+mod told;
+
 use graph::plan::Bounds;
 use millstream::checkpoint::{Checkpoint, LoadFormat};
-use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, RequestError, Sampling, Token};
+use millstream::{Capture, Ended, Engine, Generation, Output, RequestError, Sampling};
 use std::path::PathBuf;
+use told::{Bits, bits, builder, engine, fixture, prompt, rows, run_parity};
 
 /// The families with experts.
 const EXPERTS: [&str; 4] = ["mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3"];
@@ -13,50 +17,6 @@ const DENSE: [&str; 15] = [
     "llama", "mistral", "qwen2", "qwen3", "granite", "phi3", "gemma2", "gemma3", "olmo2", "cohere2", "gpt_neox",
     "gpt2", "arcee", "nemotron", "minicpm3",
 ];
-
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name)
-}
-
-fn builder(name: &str) -> EngineBuilder {
-    Engine::builder(Checkpoint::open(&fixture(name), LoadFormat::Mmap).expect("a fixture opens")).capture_logits()
-}
-
-fn engine(name: &str) -> Engine {
-    builder(name).threads(1).build().expect("an engine builds")
-}
-
-fn rows(max_num_batched_tokens: u32) -> Bounds {
-    Bounds { max_num_batched_tokens: Some(max_num_batched_tokens), ..Bounds::default() }
-}
-
-/// Tokens and the bits of every captured row, by position.
-#[derive(PartialEq, Eq, Debug, Default)]
-struct Bits {
-    tokens: Vec<u32>,
-    prompt: Vec<Vec<u32>>,
-    generated: Vec<Vec<u32>>,
-}
-
-fn bits(stream: millstream::Stream) -> Bits {
-    let mut found = Bits::default();
-    let words = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect();
-    for output in stream {
-        match output {
-            Output::Prompt(row) => found.prompt.extend(row.logits.map(words)),
-            Output::Token(Token { token, logits, .. }) => {
-                found.tokens.push(token);
-                found.generated.extend(logits.map(words));
-            }
-            Output::Ended(ended) => assert_eq!(ended, Ended::Length),
-        }
-    }
-    found
-}
-
-fn prompt(seed: u32, length: u32) -> Vec<u32> {
-    (0..length).map(|i| 1 + (seed.wrapping_mul(7919) + i.wrapping_mul(2_654_435_761)) % 500).collect()
-}
 
 /// A sampled request whose generated rows are captured, or all of them.
 fn request(seed: u32, length: u32, capture: Capture) -> Generation {
@@ -75,13 +35,6 @@ fn request(seed: u32, length: u32, capture: Capture) -> Generation {
 /// The request alone, whole, on one thread, with a cold cache.
 fn alone(name: &str, capture: Capture) -> Bits {
     bits(engine(name).submit(request(1, 75, capture)))
-}
-
-fn run_parity(name: &str, arguments: &[&str]) {
-    let model = fixture(name);
-    let model = model.to_str().expect("a path of ASCII");
-    let words = [&["millstream", "parity", "--model", model], arguments].concat();
-    assert_eq!(millstream::cli::main(words.iter().map(Into::into)), 0, "{name} {arguments:?}");
 }
 
 #[test]

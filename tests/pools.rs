@@ -1,51 +1,17 @@
 //! Every kind of memory that a sequence leaves behind, alone and together with others: going on behind a cached prefix, being computed
 //! again after a preemption and being told what was generated never change a bit, and what is to happen does happen.
 
+#[path = "common/told.rs"]
+#[allow(dead_code, reason = "others use more of it")]
+mod told;
+
 use actors::trace::Event;
 use graph::plan::Bounds;
-use millstream::checkpoint::{Checkpoint, LoadFormat};
-use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, Sampling};
-use std::path::PathBuf;
+use millstream::{Capture, Engine, Generation, Sampling};
+use told::{Bits, bits, builder, engine, prompt};
 
 /// Pages of whole sequences; of latents; of windows; of windows and whole sequences; states; states and pages.
 const KINDS: [&str; 6] = ["qwen3", "deepseek_v3", "mistral", "gemma2", "mamba2", "qwen3_next"];
-
-fn builder(name: &str) -> EngineBuilder {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name);
-    let checkpoint = Checkpoint::open(&dir, LoadFormat::Mmap).expect("a fixture opens");
-    Engine::builder(checkpoint).capture_logits().threads(1)
-}
-
-fn engine(name: &str) -> Engine {
-    builder(name).build().expect("an engine builds")
-}
-
-/// Tokens, and the bits of every captured row by position.
-#[derive(PartialEq, Eq, Debug, Default)]
-struct Told {
-    tokens: Vec<u32>,
-    rows: Vec<Vec<u32>>,
-}
-
-fn told(stream: millstream::Stream) -> Told {
-    let mut found = Told::default();
-    let bits = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect();
-    for output in stream {
-        match output {
-            Output::Prompt(row) => found.rows.extend(row.logits.map(bits)),
-            Output::Token(token) => {
-                found.tokens.push(token.token);
-                found.rows.extend(token.logits.map(bits));
-            }
-            Output::Ended(ended) => assert_eq!(ended, Ended::Length),
-        }
-    }
-    found
-}
-
-fn prompt(seed: u32, length: u32) -> Vec<u32> {
-    (0..length).map(|i| 1 + (seed.wrapping_mul(7919) + i.wrapping_mul(2_654_435_761)) % 500).collect()
-}
 
 fn request(seed: u32, length: u32) -> Generation {
     let sampling = Sampling { temperature: 0.9, top_k: 40, seed: 3, request: u64::from(seed), ..Sampling::GREEDY };
@@ -80,9 +46,9 @@ fn a_cached_prefix_is_used_and_does_not_change_a_bit() {
         for (length, cached) in
             [(75, 0), (75, 64), (77, 64), (70, 64), (96, 64), (96, 80), (40, if states { 0 } else { 32 })]
         {
-            let found = told(engine.submit(request(1, length)));
+            let found = bits(engine.submit(request(1, length)));
             let rows = computed(&engine);
-            assert!(found == told(self::engine(name).submit(request(1, length))), "{name}: {length} tokens");
+            assert!(found == bits(self::engine(name).submit(request(1, length))), "{name}: {length} tokens");
             assert_eq!(rows, u64::from(length - cached) + 19, "{name}: {length} tokens of which {cached} are cached");
         }
     }
@@ -111,16 +77,16 @@ fn preemptions_do_not_change_a_bit() {
         ("qwen3_next", 110, false),
         ("qwen3_next", 110, true),
     ] {
-        let golds: Vec<Told> = (1..9).map(|seed| told(engine(name).submit(request(seed, length)))).collect();
+        let golds: Vec<Bits> = (1..9).map(|seed| bits(engine(name).submit(request(seed, length)))).collect();
         let bounds = Bounds { max_num_seqs: Some(8), max_num_batched_tokens: Some(16), ..Bounds::default() };
-        let builder = builder(name).bounds(tight(name, bounds, 11));
+        let builder = builder(name).bounds(tight(name, bounds, 11)).threads(1);
         let builder = if caching { builder } else { builder.without_prefix_caching() };
         let once = 8 * u64::from(length + 19);
         let preempted = |_: &u32| {
             let engine = builder.clone().build().expect("an engine builds");
             let streams: Vec<_> = (1..9).map(|seed| engine.submit(request(seed, length))).collect();
             for (seed, (stream, gold)) in (1..9).zip(streams.into_iter().zip(&golds)) {
-                assert!(told(stream) == *gold, "{name}: request {seed}");
+                assert!(bits(stream) == *gold, "{name}: request {seed}");
             }
             computed(&engine) > once
         };
@@ -137,10 +103,10 @@ fn generated_rows_are_those_of_the_same_tokens_told_as_generated() {
     for name in ["mamba2", "qwen3_next", "gemma2"] {
         for chunk in [1, 5, 256] {
             let bounds = Bounds { max_num_batched_tokens: Some(chunk), max_num_seqs: Some(1), ..Bounds::default() };
-            let engine = builder(name).bounds(bounds).build().expect("an engine builds");
+            let engine = builder(name).bounds(bounds).threads(1).build().expect("an engine builds");
             // The prompt's border before, at and behind the border of a chunk of a scan.
             for length in [1, 2, 15, 16, 17, 31, 32, 33, 64, 65] {
-                let drawn = told(engine.submit(request(7, length)));
+                let drawn = bits(engine.submit(request(7, length)));
                 let tokens = [prompt(7, length), drawn.tokens[..19].to_vec()].concat();
                 let again = Generation {
                     capture: Capture::All,
@@ -148,9 +114,10 @@ fn generated_rows_are_those_of_the_same_tokens_told_as_generated() {
                     ignore_eos: true,
                     ..Generation::greedy(tokens, 1)
                 };
-                let again = told(engine.submit(again));
+                let again = bits(engine.submit(again));
                 let border = length as usize - 1;
-                assert!(again.rows[border..] == drawn.rows, "{name}: a prompt of {length} tokens in steps of {chunk}");
+                let again = [&again.prompt[border..], &again.generated].concat();
+                assert!(again == drawn.generated, "{name}: a prompt of {length} tokens in steps of {chunk}");
             }
         }
     }

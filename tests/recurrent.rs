@@ -1,57 +1,14 @@
 //! Models whose layers recur, against their references and against themselves on bits: whatever a request rides with, wherever its prompt
 //! was cut, and whether it goes on from a snapshot or is computed again.
 
+#[path = "common/told.rs"]
+mod told;
+
 use graph::plan::Bounds;
-use millstream::checkpoint::{Checkpoint, LoadFormat};
-use millstream::{Capture, Ended, Engine, EngineBuilder, Generation, Output, Sampling, Token};
-use std::path::PathBuf;
+use millstream::{Capture, Generation, Sampling};
+use told::{Bits, bits, builder, engine, prompt, rows, run_parity};
 
 const FAMILIES: [&str; 2] = ["mamba2", "qwen3_next"];
-
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name)
-}
-
-fn builder(name: &str) -> EngineBuilder {
-    Engine::builder(Checkpoint::open(&fixture(name), LoadFormat::Mmap).expect("a fixture opens")).capture_logits()
-}
-
-fn engine(name: &str) -> Engine {
-    builder(name).threads(1).build().expect("an engine builds")
-}
-
-fn rows(max_num_batched_tokens: u32) -> Bounds {
-    Bounds { max_num_batched_tokens: Some(max_num_batched_tokens), ..Bounds::default() }
-}
-
-/// Tokens and the bits of every captured row.
-#[derive(PartialEq, Eq, Debug, Default)]
-struct Bits {
-    tokens: Vec<u32>,
-    prompt: Vec<Vec<u32>>,
-    generated: Vec<Vec<u32>>,
-}
-
-fn bits(stream: millstream::Stream) -> Bits {
-    let mut found = Bits::default();
-    let words = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect();
-    for output in stream {
-        match output {
-            Output::Prompt(row) => found.prompt.extend(row.logits.map(words)),
-            Output::Token(Token { token, logits, .. }) => {
-                found.tokens.push(token);
-                found.generated.extend(logits.map(words));
-            }
-            Output::Ended(ended) => assert_eq!(ended, Ended::Length),
-        }
-    }
-    found
-}
-
-/// Prompts of equal seeds begin alike, whatever their lengths.
-fn prompt(seed: u32, length: u32) -> Vec<u32> {
-    (0..length).map(|i| 1 + (seed.wrapping_mul(7919) + i.wrapping_mul(2_654_435_761)) % 500).collect()
-}
 
 fn request(seed: u32, length: u32, capture: Capture) -> Generation {
     let sampling = Sampling { temperature: 0.9, top_k: 40, seed: 3, request: u64::from(seed), ..Sampling::GREEDY };
@@ -77,10 +34,7 @@ fn every_layout_is_within_tolerance_of_the_reference() {
             &["--max-num-batched-tokens", "16"],
             &["-tp", "2", "-pp", "2", "--max-num-batched-tokens", "7"],
         ] {
-            let model = fixture(name);
-            let model = model.to_str().expect("a path of ASCII");
-            let words = [&["millstream", "parity", "--model", model], arguments].concat();
-            assert_eq!(millstream::cli::main(words.iter().map(Into::into)), 0, "{name} {arguments:?}");
+            run_parity(name, arguments);
         }
     }
 }

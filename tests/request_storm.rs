@@ -2,10 +2,14 @@
 //!
 //! `P14_REQUESTS=1000000` asks a million.
 
+#[path = "common/random.rs"]
+mod random;
+
 use millstream::checkpoint::LoadFormat;
 use millstream::{
     Bounds, Capture, Checkpoint, Completion, Engine, Failure, Generation, LogitRules, RequestError, Sampling, Stream,
 };
+use random::next;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -16,15 +20,12 @@ const OPEN: usize = 48;
 /// Tokens of the fixture's model.
 const VOCABULARY: u64 = 512;
 
-/// Numbers that look random, the same each time: splitmix64.
+/// What requests are made of.
 struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
+        next(&mut self.0) % sides
     }
 
     /// One in `sides`.

@@ -1,6 +1,10 @@
 //! Jobs through the binary: killed at random moments and resumed, fed by a pipe, ended by signals.
 
+#[path = "common/random.rs"]
+mod random;
+
 use millstream::job::journal::{Disk, Places, Writer, read};
+use random::next;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -42,14 +46,6 @@ fn kill_after(mut child: Child, time: Duration) -> ExitStatus {
     }
     drop(child.kill());
     child.wait().expect("it was started")
-}
-
-/// Numbers that look random, the same each time: splitmix64.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 /// A line of the job: greedy and sampled ones, some with two continuations, some bad.

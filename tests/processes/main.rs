@@ -1,10 +1,13 @@
 //! The process of a job and its parent, through the binary: what ends them, what they say of it, and what becomes of the job.
 
 mod failing_calls;
+#[path = "../common/random.rs"]
+mod random;
 mod resources;
 mod signals;
 mod supervised;
 
+use random::next;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::channel;
@@ -104,14 +107,6 @@ fn child_of(parent: &Child) -> u32 {
 fn runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
-}
-
-/// Numbers that look random, the same each time: splitmix64.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 /// A job of `lines` lines.

@@ -206,6 +206,12 @@ impl Checkpoint {
         Some(TensorView { dtype: stored.entry.dtype()?, shape, bytes: &contents[*begin..*end] })
     }
 
+    /// The element type of a weight by its name in a model, in which `{}` may stand for the number of an entry that is a tensor of its own.
+    pub fn weight_dtype(&self, name: &str) -> Option<DType> {
+        let entry = graph::entry_name(name, 0);
+        self.tensor(entry.as_deref().unwrap_or(name)).map(|tensor| tensor.dtype)
+    }
+
     /// Bytes of all tensors together.
     pub fn bytes(&self) -> u64 {
         self.0.tensors.values().map(|stored| (stored.entry.end - stored.entry.begin) as u64).sum()

@@ -73,9 +73,7 @@ pub(super) fn parity(args: &args::Parity, trace: &Trace) -> Result<(), Failure> 
 /// (bf16 weights are exact in f32, and recurrent states are f32 always.)
 pub(super) fn rounds(engine: &Engine, checkpoint: &Checkpoint) -> bool {
     let narrowed = |weight: &WeightSpec| {
-        let entry = graph::entry_name(&weight.name, 0);
-        let stored = checkpoint.tensor(entry.as_deref().unwrap_or(&weight.name));
-        stored.is_some_and(|tensor| tensor.dtype.bytes() > weight.dtype.bytes())
+        checkpoint.weight_dtype(&weight.name).is_some_and(|stored| stored.bytes() > weight.dtype.bytes())
     };
     engine.plan().data().actors.iter().any(|actor| match &actor.role {
         Role::Stage { program, .. } => {

@@ -10,7 +10,9 @@ use actors::trace::Trace;
 use actors::wiring::{Fittings, wire};
 use graph::DType;
 use graph::models::{self, Architecture, Family};
-use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, Role, WeightSpec, compile_captured};
+use graph::plan::{
+    Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, Role, WeightSpec, compile_captured, device_faults,
+};
 use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -229,8 +231,7 @@ impl EngineBuilder {
     }
 
     fn stored(&self, name: &str) -> DType {
-        let entry = graph::entry_name(name, 0);
-        self.checkpoint.tensor(entry.as_deref().unwrap_or(name)).map_or(DType::Bf16, |tensor| tensor.dtype)
+        self.checkpoint.weight_dtype(name).unwrap_or(DType::Bf16)
     }
 
     /// The threads and cores of all devices together: what the limits of the machine are measured with.
@@ -249,7 +250,7 @@ impl EngineBuilder {
     /// # Errors
     /// All faults of the configuration, the checkpoint's tensors, the settings or the plan.
     pub fn plan(&self) -> Result<(Architecture, Plan), Error> {
-        let (architecture, mut plans) = self.plans()?;
+        let (architecture, _, mut plans) = self.plans()?;
         Ok((architecture, plans.swap_remove(0)))
     }
 
@@ -261,24 +262,19 @@ impl EngineBuilder {
         if self.data == 0 {
             faults.push(PlanError::Setting { setting: "data-parallel-size", value: 0, allowed: "1 or more".into() });
         }
-        let (found, tensor, pipeline, data) = (all.len(), self.tensor, self.pipeline, self.data);
-        if self.data > 1 && found as u64 != u64::from(ranks) * u64::from(data) {
-            faults.push(PlanError::DeviceCount { found, tensor, pipeline, data });
-        }
-        for (second, device) in all.iter().enumerate().filter(|_| self.data > 1) {
-            if let Some(first) = all[..second].iter().position(|d| d.name == device.name) {
-                faults.push(PlanError::DeviceTwice { device: device.name.clone(), first, second });
-            }
+        if self.data > 1 {
+            faults.extend(device_faults(&all, [self.tensor, self.pipeline, self.data]));
         }
         if !faults.is_empty() {
             return Err(EngineError::Plan(faults).into());
         }
-        let each = (all.len() / data as usize).max(1);
-        Ok(if data == 1 { vec![all] } else { all.chunks(each).map(<[DeviceSpec]>::to_vec).collect() })
+        // The plan of one replica looks at its devices itself.
+        let each = (all.len() / self.data as usize).max(1);
+        Ok(if self.data == 1 { vec![all] } else { all.chunks(each).map(<[DeviceSpec]>::to_vec).collect() })
     }
 
-    /// A plan for each replica.
-    fn plans(&self) -> Result<(Architecture, Vec<Plan>), Error> {
+    /// The model, what is captured of it, and a plan for each replica.
+    fn plans(&self) -> Result<(Architecture, Captures, Vec<Plan>), Error> {
         let _span = info_span!("plan").entered();
         let mut architecture = self.architecture()?;
         if !self.dummy_weights {
@@ -323,7 +319,7 @@ impl EngineBuilder {
         };
         let plans = self.replica_devices()?.into_iter().map(of).collect::<Result<Vec<_>, _>>()?;
         devices::threads_each(self.device_count(), self.threads)?;
-        Ok((architecture, plans))
+        Ok((architecture, captures, plans))
     }
 
     /// Loads the weights and starts the lanes.
@@ -332,7 +328,7 @@ impl EngineBuilder {
     /// As [`EngineBuilder::plan`], and whatever reading the weights or starting threads fails with.
     pub fn build(self) -> Result<Engine, Error> {
         let _span = info_span!("engine build").entered();
-        let (architecture, mut plans) = self.plans()?;
+        let (architecture, captures, mut plans) = self.plans()?;
         let (teams, spin) = devices::teams(self.device_count(), self.threads, self.pin)?;
         let (vocabulary, labels) = (architecture.model.vocabulary(), architecture.labels.map(Arc::new));
         let tokenizer = self.checkpoint.tokenizer()?;
@@ -351,14 +347,13 @@ impl EngineBuilder {
         let trace = self.trace.clone().unwrap_or_default();
         let drawn = tokenizer.as_ref().map_or(vocabulary, Tokenizer::vocabulary_len);
         let allowed = labels.as_ref().map_or(drawn, |labels| labels.names.len() as u32);
-        let captures = self.capture || labels.is_some();
-        let chosen = Captures::select(&architecture.model, &self.edges)?;
+        let captures_rows = self.capture || labels.is_some();
         let (mut loaded, mut replicas, mut batcher) = (vec![], vec![], None);
         for (plan, teams) in plans.iter().zip(teams.chunks(teams.len() / plans.len())) {
             let fittings = Fittings {
                 executors: self.executors(plan, teams, &mut loaded)?,
                 allowed,
-                capture: captures,
+                capture: captures_rows,
                 prefix_caching: self.prefix_caching,
                 max_waiting: 2 * plan.data().settings.max_num_seqs,
                 trace: &trace,
@@ -366,10 +361,10 @@ impl EngineBuilder {
             };
             let mut wiring = wire(plan, fittings);
             batcher = Some(*wiring.dispatcher.batcher().spec());
-            replicas.push(replica::start(plan, wiring, (teams, spin), (tokenizer.clone(), chosen.clone()), &trace)?);
+            replicas.push(replica::start(plan, wiring, (teams, spin), (tokenizer.clone(), captures.clone()), &trace)?);
         }
         let batcher = batcher.expect("there is a replica");
-        let limits = RequestLimits { batcher, vocabulary, captures, labels };
+        let limits = RequestLimits { batcher, vocabulary, captures: captures_rows, labels };
         let plan = plans.swap_remove(0);
         Ok(Engine(Arc::new(Core {
             builder: self.clone(),
@@ -379,7 +374,7 @@ impl EngineBuilder {
             defaults,
             notes,
             limits,
-            captures: chosen,
+            captures,
             replicas,
             trace,
             next_id: AtomicU64::new(0),

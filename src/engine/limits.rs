@@ -11,6 +11,11 @@ use graph::plan::{Plan, Role};
 /// Signals that the mailbox of an actix actor holds; each sender has room for one more.
 const MAILBOX: u64 = 16;
 
+/// Sequences to keep under way on a replica: enough for the next step's to be waiting while those of this one run.
+pub(crate) fn window(plan: &Plan) -> usize {
+    2 * plan.data().settings.max_num_seqs as usize
+}
+
 /// Every queue, mailbox and pool of an engine with this plan. Tokens are counted as the longest sequence has them; logits that are sent
 /// along, and log-probabilities of likely tokens, come on top for the requests that ask for them.
 pub fn limits(plan: &Plan) -> Vec<Limit> {

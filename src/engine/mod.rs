@@ -18,6 +18,7 @@ pub use builder::EngineBuilder;
 pub use captures::CapturedEdges;
 pub use error::EngineError;
 pub use limits::limits;
+pub(crate) use limits::window;
 pub use output::{Completion, Ended, Failure, Output, PromptRow, StopReason, Token, TokenLogprob};
 pub use request::{Generation, RequestError, ValidRequest};
 pub use stream::{NotYet, Stream};
@@ -85,6 +86,11 @@ impl Engine {
     /// How often it runs its plan, beside each other.
     pub fn replicas(&self) -> usize {
         self.0.replicas.len()
+    }
+
+    /// Sequences to keep under way on all replicas together.
+    pub(crate) fn window(&self) -> usize {
+        window(self.plan()) * self.replicas()
     }
 
     /// The plan it runs; of several replicas that of the first.

@@ -3,7 +3,7 @@
 use super::journal::GroupPolicy;
 use super::reader::LINE_BYTES_MAX;
 use super::run::INDEX_BYTES_A_LINE;
-use super::runner::window;
+use crate::engine::window;
 use crate::limits::Limit;
 use graph::plan::Plan;
 

@@ -10,7 +10,6 @@ use super::scan::{JobError, hash};
 use super::task::{Ask, Task, ask};
 use crate::engine::Engine;
 use crate::error::Error;
-use graph::plan::Plan;
 use std::collections::HashSet;
 use std::io::BufRead;
 use std::path::PathBuf;
@@ -275,7 +274,7 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
 
     /// Begins as many requests as there is room for.
     fn admit(&mut self) -> Result<(), Error> {
-        let window = window(self.engine.plan()) * self.engine.replicas();
+        let window = self.engine.window();
         for _ in 0..LINES_A_TURN {
             if self.sequences() >= window {
                 break;
@@ -390,11 +389,6 @@ impl<'r, 'e, R: BufRead> Runner<'r, 'e, R> {
         self.running.clear();
         Ok(Pause::Engine { what })
     }
-}
-
-/// Sequences that a job has in flight at most on a replica: enough for the next step's to be waiting while those of this one run.
-pub(super) fn window(plan: &Plan) -> usize {
-    2 * plan.data().settings.max_num_seqs as usize
 }
 
 /// Whether a request faulted alone as often as is allowed.

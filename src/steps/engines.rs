@@ -151,8 +151,7 @@ impl<T: Record + Sync> Flow<T> {
     ) -> Flow<U> {
         let engine = engine.clone();
         self.add(name, move |step, books, input: Receiver<Message<T>>, output: Sender<Message<U>>| {
-            // Enough for the next step's sequences to be waiting while those of this one run.
-            let width = 2 * engine.plan().data().settings.max_num_seqs as usize * engine.replicas();
+            let width = engine.window();
             Box::new(move || {
                 let asking = Asking { step, books, engine, ask, then };
                 let answers = input.map(|message| asking.answer(message)).buffer_unordered(width);

@@ -104,8 +104,7 @@ impl<T: Record> Flow<T> {
                 .push(format!("{} fan_out without its fan_in; close each before write", self.outline.depth));
         }
         let make = self.make;
-        let sequences = |engine: &Engine| 2 * engine.plan().data().settings.max_num_seqs as usize * engine.replicas();
-        let engines = self.outline.engines.iter().map(|(_, engine)| sequences(engine));
+        let engines = self.outline.engines.iter().map(|(_, engine)| engine.window());
         let items_max = engines.max().unwrap_or(0).max(ITEMS_MIN);
         let crew: Box<dyn FnOnce(&mut Crew) + Send> = Box::new(move |crew| {
             let made = make(crew);

@@ -61,6 +61,13 @@ fn t34_missing_corrupt_or_endless() {
     let said = said.unwrap_err().to_string();
     let known = "tokenizer.json: not a tokenizer: data did not match any variant of untagged enum DecoderUntagged";
     assert!(said.starts_with(known), "{said}");
+    let template = r#""post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"x","type_id":0}},
+        {"Sequence":{"id":"A","type_id":0}}],"pair":[{"Sequence":{"id":"A","type_id":0}},{"Sequence":{"id":"B","type_id":1}}],
+        "special_tokens":{}}"#;
+    check(
+        &good.replace(r#""post_processor":null"#, template),
+        "tokenizer.json: not a tokenizer: its post_processor adds a token that is not among its special_tokens; fetch the file again",
+    );
     let lone = good.replace(r#""decoder":{"type""#, r#""decoder":{"x":"\udc00","type""#);
     let said = load(&lone).unwrap_err().to_string();
     assert!(said.contains("lone leading surrogate in hex escape"), "{said}");

@@ -88,12 +88,13 @@ impl Tokenizer {
         // What is no JSON at all makes the library panic where it reads a decoder; what is, and no decoder, too.
         json::sound(text).map_err(|fault| corrupt(fault.to_string()))?;
         unique(file, &outline.added_tokens)?;
-        let read = || tokenizers::Tokenizer::from_bytes(text).map_err(|error| corrupt(error.to_string()));
-        let broken = |_| corrupt("a part of it is of no known form".into());
-        let mut library = catch_unwind(AssertUnwindSafe(read)).map_err(broken)??;
+        let read = || tokenizers::Tokenizer::from_bytes(text);
+        let mut library = held(read, "a part of it is of no known form").map_err(corrupt)?;
         // Settings of a training run, stored by accident; a prompt is never cut or filled up in silence.
         library.with_truncation(None).map_err(|error| corrupt(error.to_string()))?;
         library.with_padding(None);
+        // A template that adds a token which it does not have: no text could be encoded.
+        held(|| library.post_process(Encoding::default(), None, true), TEMPLATE).map_err(corrupt)?;
         for Added { id, content } in &outline.added_tokens {
             agrees(file, &library, *id, content)?;
         }
@@ -191,7 +192,7 @@ impl Tokenizer {
         }
         let failed = |why| TokenizerError::Encode { file: self.0.file.clone(), why };
         self.0.regexes.check(text).map_err(failed)?;
-        Ok(encode(&self.0.library).map_err(|error| failed(error.to_string()))?.get_ids().to_vec())
+        Ok(held(|| encode(&self.0.library), "a part of the tokenizer gives up").map_err(failed)?.get_ids().to_vec())
     }
 
     /// The text of one id by itself, special tokens spelt out: what a person reads beside its log-probability. One that is no text by
@@ -201,7 +202,7 @@ impl Tokenizer {
             let spelt = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
             return String::from_utf8(bytes).unwrap_or_else(|error| format!("bytes:{}", spelt(error.as_bytes())));
         }
-        let text = self.0.library.decode(&[id], false).unwrap_or_default();
+        let text = held(|| self.0.library.decode(&[id], false), "its decoder gives up").unwrap_or_default();
         if text.contains('\u{fffd}') { self.0.library.id_to_token(id).unwrap_or(text) } else { text }
     }
 
@@ -213,8 +214,8 @@ impl Tokenizer {
 
     /// The same with all of its spaces.
     pub(super) fn decode_as_it_is(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        let text = self.0.library.decode(ids, true);
-        text.map_err(|error| TokenizerError::Decode { file: self.0.file.clone(), why: error.to_string() })
+        let text = held(|| self.0.library.decode(ids, true), "its decoder gives up");
+        text.map_err(|why| TokenizerError::Decode { file: self.0.file.clone(), why })
     }
 
     /// Whether spaces before punctuation are taken out of texts.
@@ -245,6 +246,17 @@ impl Tokenizer {
         };
         let bytes: Option<Vec<u8>> = token.chars().map(|c| self.0.bytes_of.get(&c).copied()).collect();
         Some(bytes.unwrap_or_else(|| token.into_bytes()))
+    }
+}
+
+/// Why nothing can be encoded where the library gives up on an empty text.
+const TEMPLATE: &str = "its post_processor adds a token that is not among its special_tokens";
+
+/// What the library makes of it, or why not: it panics on some of what it does not expect, and then `panicked` says where.
+fn held<T>(call: impl FnOnce() -> tokenizers::Result<T>, panicked: &str) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(made) => made.map_err(|error| error.to_string()),
+        Err(_) => Err(panicked.into()),
     }
 }
 

@@ -99,6 +99,9 @@ fn the_same_rows_are_captured_in_every_layout() {
         for stages in [2, 3] {
             assert!(captured(all(name).pipeline_parallel_size(stages), 40) == gold, "{name}: {stages} stages");
         }
+        assert!(captured(all(name).data_parallel_size(2), 40) == gold, "{name}: two replicas");
+        let tree = |ranks| all(name).numerics(graph::plan::Numerics::Tree).tensor_parallel_size(ranks);
+        assert!(captured(tree(2), 40) == captured(tree(1), 40), "{name}: two ranks whose sums are in a tree");
         for stages in [1, 2] {
             let ranks = all(name).tensor_parallel_size(2).pipeline_parallel_size(stages);
             for ((edge, got), (_, wanted)) in captured(ranks.bounds(steps), 40).edges().zip(gold.edges()) {

@@ -1,22 +1,26 @@
 //! The engine against references, and against itself on bits: whatever a request rides with, its tokens and logits are the same.
 
+#[path = "common/families.rs"]
+mod families;
 #[path = "common/told.rs"]
 mod told;
 
+use families::{Kind, families, fixture};
 use graph::plan::Bounds;
 use millstream::checkpoint::{Checkpoint, LoadFormat};
 use millstream::{Capture, Ended, Engine, Generation, Output, RequestError, Sampling};
 use std::path::PathBuf;
-use told::{Bits, bits, builder, engine, fixture, prompt, rows, run_parity};
+use told::{Bits, bits, builder, engine, prompt, rows, run_parity};
 
 /// The families with experts.
-const EXPERTS: [&str; 4] = ["mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3"];
+fn experts() -> impl Iterator<Item = &'static str> {
+    families(&[Kind::Experts])
+}
 
-/// Families without experts or states, each with a folder of reference logits.
-const DENSE: [&str; 15] = [
-    "llama", "mistral", "qwen2", "qwen3", "granite", "phi3", "gemma2", "gemma3", "olmo2", "cohere2", "gpt_neox",
-    "gpt2", "arcee", "nemotron", "minicpm3",
-];
+/// All but those with states, which have tests of their own.
+fn attending() -> impl Iterator<Item = &'static str> {
+    families(&[Kind::Dense, Kind::Experts])
+}
 
 /// A sampled request whose generated rows are captured, or all of them.
 fn request(seed: u32, length: u32, capture: Capture) -> Generation {
@@ -39,7 +43,7 @@ fn alone(name: &str, capture: Capture) -> Bits {
 
 #[test]
 fn every_layout_is_within_tolerance_of_the_reference() {
-    for name in DENSE.into_iter().chain(EXPERTS) {
+    for name in attending() {
         for arguments in [
             &[][..],
             &["-tp", "2"],
@@ -53,7 +57,7 @@ fn every_layout_is_within_tolerance_of_the_reference() {
             run_parity(name, arguments);
         }
     }
-    for name in EXPERTS {
+    for name in experts() {
         run_parity(name, &["-tp", "2", "-ep", "2"]);
         run_parity(name, &["-tp", "2", "-ep", "2", "-pp", "2", "--max-num-batched-tokens", "7"]);
     }
@@ -61,7 +65,7 @@ fn every_layout_is_within_tolerance_of_the_reference() {
 
 #[test]
 fn company_does_not_change_a_bit() {
-    for name in ["qwen3"].into_iter().chain(EXPERTS) {
+    for name in ["qwen3"].into_iter().chain(experts()) {
         let gold = alone(name, Capture::Generated);
         let engine = builder(name).bounds(rows(256)).threads(2).build().expect("an engine builds");
         let submit = |seed| engine.submit(request(seed, 3 + seed % 60, Capture::Generated));
@@ -78,7 +82,7 @@ fn company_does_not_change_a_bit() {
 #[test]
 fn chunks_and_threads_do_not_change_a_bit() {
     for (name, capture) in
-        ["llama"].into_iter().chain(EXPERTS).flat_map(|name| [(name, Capture::Generated), (name, Capture::All)])
+        ["llama"].into_iter().chain(experts()).flat_map(|name| [(name, Capture::Generated), (name, Capture::All)])
     {
         let gold = alone(name, capture);
         for (chunk, threads) in [(1, 1), (7, 2), (64, 1), (64, 2)] {
@@ -92,7 +96,7 @@ fn chunks_and_threads_do_not_change_a_bit() {
 
 #[test]
 fn nothing_a_request_rides_with_changes_a_bit_of_any_family() {
-    for name in DENSE.into_iter().chain(EXPERTS) {
+    for name in attending() {
         let gold = alone(name, Capture::Generated);
         for (chunk, threads) in [(1, 1), (5, 2), (16, 1), (256, 2)] {
             let bounds = Bounds { max_num_seqs: Some(chunk.min(6)), ..rows(chunk) };
@@ -229,7 +233,7 @@ fn largest(found: &[f32], wanted: &[f32]) -> f32 {
 #[test]
 fn experts_of_rounded_weights_are_what_the_graph_says() {
     // A rounded weight may choose another expert, so what f32 weights give is no measure.
-    for name in EXPERTS {
+    for name in experts() {
         let builder = builder(name).dtype(graph::DType::Bf16).threads(1);
         let (architecture, plan) = builder.plan().expect("a plan");
         let specs = plan.data().actors.iter().filter_map(|actor| {
@@ -310,7 +314,7 @@ fn heads_and_vocabularies_that_do_not_divide_are_shared_out() {
 
 #[test]
 fn a_warm_prefix_does_not_change_a_bit() {
-    for name in ["qwen3"].into_iter().chain(EXPERTS) {
+    for name in ["qwen3"].into_iter().chain(experts()) {
         let gold = alone(name, Capture::Generated);
         let engine = engine(name);
         for cache in ["cold", "warm"] {
@@ -335,14 +339,14 @@ fn replicas_do_not_change_a_bit() {
 
 #[test]
 fn under_a_tree_no_degree_changes_a_bit() {
-    for name in ["llama", "gemma2", "gpt2"].into_iter().chain(EXPERTS) {
+    for name in ["llama", "gemma2", "gpt2"].into_iter().chain(experts()) {
         let tree = |tensor, expert| {
             let builder = builder(name).numerics(graph::plan::Numerics::Tree);
             let engine = builder.tensor_parallel_size(tensor).expert_parallel_size(expert).build();
             bits(engine.expect("an engine builds").submit(request(1, 75, Capture::All)))
         };
         let gold = tree(1, 1);
-        let experts = EXPERTS.contains(&name);
+        let experts = experts().any(|other| other == name);
         for (tensor, expert) in [(2, 1), (2, 2), (4, 1), (4, 4)].into_iter().filter(|(_, e)| *e == 1 || experts) {
             assert_eq!(tree(tensor, expert), gold, "{name}, -tp {tensor} -ep {expert}");
         }
@@ -351,7 +355,7 @@ fn under_a_tree_no_degree_changes_a_bit() {
 
 #[test]
 fn pipelines_do_not_change_a_bit() {
-    for name in DENSE.into_iter().chain(EXPERTS) {
+    for name in attending() {
         let gold = alone(name, Capture::All);
         for stages in [2, 3] {
             let engine = builder(name).pipeline_parallel_size(stages).build().expect("an engine builds");
@@ -363,7 +367,7 @@ fn pipelines_do_not_change_a_bit() {
 #[test]
 fn preemption_does_not_change_a_bit() {
     // gpt_oss has pages of another size for windows: see tests/pools.rs.
-    for name in ["qwen3"].into_iter().chain(EXPERTS).filter(|name| *name != "gpt_oss") {
+    for name in ["qwen3"].into_iter().chain(experts()).filter(|name| *name != "gpt_oss") {
         let gold = alone(name, Capture::Generated);
         let (_, plan) = builder(name).plan().expect("a plan");
         let page = plan.data().devices[0].cache_bytes / u64::from(plan.pages());

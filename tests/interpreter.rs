@@ -1,12 +1,15 @@
 //! The interpreter, which is the meaning of a graph, against the reference logits.
 
+#[path = "common/families.rs"]
+mod families;
+
+use families::{Kind, families};
 use graph::{interpret, models};
 use kernels::RowSource;
 use millstream::checkpoint::{Checkpoint, LoadFormat, TensorRows};
-use std::path::Path;
 
 fn check(name: &str) {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name);
+    let dir = families::fixture(name);
     let checkpoint = Checkpoint::open(&dir, LoadFormat::Read).expect("a fixture opens");
     let model = models::describe(checkpoint.config()).expect("a known family").model;
     let weight = |name: &str| -> Vec<f32> {
@@ -41,37 +44,16 @@ fn check(name: &str) {
 }
 
 #[test]
-fn every_family_is_what_its_graph_says() {
-    for name in [
-        "llama", "mistral", "qwen2", "qwen3", "granite", "phi3", "gemma2", "gemma3", "olmo2", "cohere2", "gpt_neox",
-        "gpt2", "arcee", "nemotron", "minicpm3",
-    ] {
-        check(name);
-    }
+fn families_without_experts_are_what_their_graphs_say() {
+    families(&[Kind::Dense]).for_each(check);
 }
 
 #[test]
-fn mixtral_is_what_its_graph_says() {
-    check("mixtral");
+fn families_with_experts_are_what_their_graphs_say() {
+    families(&[Kind::Experts]).for_each(check);
 }
 
 #[test]
-fn models_that_recur_are_what_their_graphs_say() {
-    check("mamba2");
-    check("qwen3_next");
-}
-
-#[test]
-fn qwen3_moe_is_what_its_graph_says() {
-    check("qwen3_moe");
-}
-
-#[test]
-fn gpt_oss_is_what_its_graph_says() {
-    check("gpt_oss");
-}
-
-#[test]
-fn deepseek_v3_is_what_its_graph_says() {
-    check("deepseek_v3");
+fn families_that_recur_are_what_their_graphs_say() {
+    families(&[Kind::Recurrent]).for_each(check);
 }

@@ -1,14 +1,19 @@
 //! Models whose layers recur, against their references and against themselves on bits: whatever a request rides with, wherever its prompt
 //! was cut, and whether it goes on from a snapshot or is computed again.
 
+#[path = "common/families.rs"]
+mod families;
 #[path = "common/told.rs"]
 mod told;
 
+use families::{Kind, families};
 use graph::plan::Bounds;
 use millstream::{Capture, Generation, Sampling};
 use told::{Bits, bits, builder, engine, prompt, rows, run_parity};
 
-const FAMILIES: [&str; 2] = ["mamba2", "qwen3_next"];
+fn recurrent() -> impl Iterator<Item = &'static str> {
+    families(&[Kind::Recurrent])
+}
 
 fn request(seed: u32, length: u32, capture: Capture) -> Generation {
     let sampling = Sampling { temperature: 0.9, top_k: 40, seed: 3, request: u64::from(seed), ..Sampling::GREEDY };
@@ -22,7 +27,7 @@ fn alone(name: &str, length: u32, capture: Capture) -> Bits {
 
 #[test]
 fn every_layout_is_within_tolerance_of_the_reference() {
-    for name in FAMILIES {
+    for name in recurrent() {
         for arguments in [
             &[][..],
             &["-tp", "2"],
@@ -41,7 +46,7 @@ fn every_layout_is_within_tolerance_of_the_reference() {
 
 #[test]
 fn chunks_threads_and_pipelines_do_not_change_a_bit() {
-    for name in FAMILIES {
+    for name in recurrent() {
         let gold = alone(name, 75, Capture::All);
         for (chunk, threads, stages) in [(1, 1, 1), (5, 2, 1), (16, 1, 1), (64, 2, 1), (128, 1, 2), (7, 1, 3)] {
             let bounds = Bounds { max_num_seqs: Some(1), ..rows(chunk) };
@@ -56,7 +61,7 @@ fn chunks_threads_and_pipelines_do_not_change_a_bit() {
 
 #[test]
 fn company_does_not_change_a_bit() {
-    for name in FAMILIES {
+    for name in recurrent() {
         let engine = builder(name).bounds(rows(64)).threads(2).build().expect("an engine builds");
         let of = |seed: u32| request(seed, 3 + seed * 7 % 60, Capture::Generated);
         let streams: Vec<_> = (1..20).map(|seed| engine.submit(of(seed))).collect();
@@ -69,7 +74,7 @@ fn company_does_not_change_a_bit() {
 
 #[test]
 fn a_snapshot_does_not_change_a_bit() {
-    for name in FAMILIES {
+    for name in recurrent() {
         let engine = engine(name);
         // The same prompt again; longer and shorter ones that begin with it; and one whose last border is its end.
         for length in [75, 75, 70, 77, 40, 64, 64, 65, 96] {
@@ -81,7 +86,7 @@ fn a_snapshot_does_not_change_a_bit() {
 
 #[test]
 fn preemption_does_not_change_a_bit() {
-    for name in FAMILIES {
+    for name in recurrent() {
         let golds: Vec<_> =
             (1..9).map(|seed| bits(self::engine(name).submit(request(seed, 75, Capture::Generated)))).collect();
         // As many pages as two of these requests come to hold, and slots for eight.

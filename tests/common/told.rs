@@ -5,7 +5,7 @@ use millstream::checkpoint::{Checkpoint, LoadFormat};
 use millstream::{Ended, Engine, EngineBuilder, Output, Stream, Token};
 use std::path::PathBuf;
 
-pub(crate) fn fixture(name: &str) -> PathBuf {
+fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name)
 }
 

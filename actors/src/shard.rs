@@ -4,13 +4,13 @@ use crate::stage::{Firing, Refusal, Stage};
 use crate::tensor::Tensor;
 use fail::fail_point;
 use graph::plan::{Place, RowSet};
-use kernels::Executor;
+use kernels::Execute;
 use kernels::executor::PORTS_FEW;
 use smallvec::SmallVec;
 
 /// Runs a program once a step.
 pub struct LayerShard {
-    executor: Executor,
+    executor: Box<dyn Execute>,
     /// Which rows each output has.
     outputs: Vec<RowSet>,
     weight_bytes: u64,
@@ -18,7 +18,7 @@ pub struct LayerShard {
 
 impl LayerShard {
     /// A stage over `executor`, whose program has `outputs` outputs.
-    pub fn new(executor: Executor, outputs: usize) -> Self {
+    pub fn new(executor: Box<dyn Execute>, outputs: usize) -> Self {
         let rows = |port| executor.program().rows_at(Place::Output(port as u16)).unwrap_or(RowSet::All);
         let (outputs, weight_bytes) = ((0..outputs).map(rows).collect(), executor.weight_bytes());
         Self { executor, outputs, weight_bytes }

@@ -15,13 +15,13 @@ use crate::ticket::{Samples, Ticket};
 use crate::token_feed::TokenFeed;
 use crate::trace::{CONTROL_LANE, Trace, Track};
 use graph::plan::{ActorPlan, CapturePlan, Carries, Channel, CollectivePlan, End, PAGE_ROWS, Plan, Role, RowSet};
-use kernels::Executor;
+use kernels::Execute;
 use std::collections::BTreeMap;
 
 /// What a plan does not say and its actors need.
 pub struct Fittings<'a> {
     /// The executor of each stage, by its place among the plan's actors.
-    pub executors: BTreeMap<usize, Executor>,
+    pub executors: BTreeMap<usize, Box<dyn Execute>>,
     /// Tokens that may be drawn: the tokenizer's length.
     pub allowed: u32,
     /// Whether room is made for the logits of every sampled row.
@@ -210,7 +210,7 @@ impl Seat<'_> {
         Box::new(TokenFeed::new((&self.plan.name, self.track), slots, tickets, samples, ids))
     }
 
-    fn stage(&mut self, executor: Executor, inputs: usize, outputs: usize) -> Box<dyn Actor> {
+    fn stage(&mut self, executor: Box<dyn Execute>, inputs: usize, outputs: usize) -> Box<dyn Actor> {
         let tickets = self.tickets();
         let inputs = (0..inputs as u16).map(|port| self.input(port + 1)).collect();
         let shard = LayerShard::new(executor, outputs);

@@ -8,7 +8,7 @@ use common::{executor, noise, operand, print, team};
 use graph::plan::{CacheSpec, Call, Place, Program};
 use graph::{Attention, DType};
 use kernels::ceiling::{compare, fma_peak, read_bandwidth};
-use kernels::{Executor, Memory, Span, Step, Team};
+use kernels::{Execute, Executor, Memory, Span, Step, Team};
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -8,7 +8,7 @@ use common::{Noise, executor, noise, operand, print, team};
 use graph::DType;
 use graph::plan::{Call, Place, Program, WeightId, WeightSpec, WeightUse};
 use kernels::ceiling::{compare, fma_peak, read_bandwidth};
-use kernels::{Memory, Span, Step, Team, Weight};
+use kernels::{Execute, Memory, Span, Step, Team, Weight};
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -11,7 +11,7 @@ use graph::models::describe;
 use graph::plan::cost::{Cost, Stretch, step_cost};
 use graph::plan::{Bounds, Call, Deployment, DeviceSpec, Numerics, Plan, Program, Role, RowSet, compile};
 use kernels::ceiling::{fma_peak, median, read_bandwidth};
-use kernels::{Executor, Isa, Limits, Memory, Span, Step, Weight};
+use kernels::{Execute, Executor, Isa, Limits, Memory, Span, Step, Weight};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
@@ -32,7 +32,15 @@ fn main() {
         Weight::load(spec, &Noise(i as u64), &team).expect("noise is a valid weight")
     };
     let weights = program.weights.iter().enumerate().map(load).collect();
-    let limits = Limits { rows_max: ROWS_MAX, sampled_max: 32, pages: PAGES, window_pages: 0, slots: 0 };
+    let limits = Limits {
+        rows_max: ROWS_MAX,
+        sampled_max: 32,
+        pages: PAGES,
+        window_pages: 0,
+        slots: 0,
+        spans_max: 64,
+        span_pages_max: 64,
+    };
     let mut executor = Executor::new(program, weights, limits, team.clone(), Isa::detect()).expect("the plan is sound");
     let memory = noise(1 << 30);
     let vocabulary = plan.data().vocabulary as usize;

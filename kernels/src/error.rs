@@ -1,5 +1,6 @@
 //! What can be wrong with a program, a weight or a step. Every message says what, where, wanted and got.
 
+use crate::cuda::DriverFault;
 use graph::DType;
 
 /// Why a kernel, a weight or a step was refused.
@@ -85,6 +86,28 @@ pub enum KernelError {
         /// What the step has.
         got: u64,
     },
+    /// The driver of a GPU failed.
+    #[error("{}{fault}", at(.call))]
+    Device {
+        /// Number and op of the call that it failed at, where it is one's.
+        call: Option<(u32, &'static str)>,
+        /// What it said.
+        fault: DriverFault,
+    },
+    /// A parameter of a launch breaks what its kernel was promised.
+    #[error("call {call} ({op}): {kernel} was compiled for {param} a multiple of 16, got {value}")]
+    Unaligned {
+        /// Number of the call.
+        call: usize,
+        /// Its op.
+        op: &'static str,
+        /// The compiled kernel.
+        kernel: &'static str,
+        /// The parameter.
+        param: &'static str,
+        /// Its value.
+        value: u64,
+    },
     /// A buffer handed to a step is too small or missing.
     #[error("step {step}: {what} {index}: wanted {wanted} bytes, got {got}")]
     Buffer {
@@ -99,4 +122,15 @@ pub enum KernelError {
         /// Bytes there are.
         got: u64,
     },
+}
+
+impl From<DriverFault> for KernelError {
+    fn from(fault: DriverFault) -> Self {
+        Self::Device { call: None, fault }
+    }
+}
+
+/// Where in a program, as messages begin.
+fn at(call: &Option<(u32, &'static str)>) -> String {
+    call.map_or_else(String::new, |(number, op)| format!("call {number} ({op}): "))
 }

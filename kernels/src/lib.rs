@@ -11,6 +11,7 @@
 pub mod cache;
 pub mod catalogue;
 pub mod ceiling;
+pub mod cuda;
 pub mod error;
 pub mod executor;
 pub mod isa;
@@ -25,7 +26,7 @@ pub mod weights;
 
 pub use cache::Cache;
 pub use error::KernelError;
-pub use executor::{Executor, Limits};
+pub use executor::{Execute, Executor, Limits};
 pub use isa::Isa;
 pub use memory::Memory;
 pub use step::{GONE, Snapshot, Span, SpanState, Step};

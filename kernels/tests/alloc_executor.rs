@@ -2,7 +2,7 @@
 
 use graph::plan::{CacheSpec, Call, Operand, Place, Program, RowSet, WeightId, WeightSpec, WeightUse};
 use graph::{Attention, DType, Norm, Rope, Unary};
-use kernels::{Executor, Isa, Limits, Memory, RowSource, Span, Step, Team, TeamSpec, Weight};
+use kernels::{Execute, Executor, Isa, Limits, Memory, RowSource, Span, Step, Team, TeamSpec, Weight};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -103,7 +103,15 @@ fn executor() -> Executor {
     ];
     let caches = vec![CacheSpec { kv_heads: 4, head_dim: 64, dtype: DType::Bf16 }];
     let program = Program { calls, scratch_bytes: 6 * bytes, caches, ..Program::default() };
-    let limits = Limits { rows_max: 200, sampled_max: 2, pages: 40, window_pages: 0, slots: 0 };
+    let limits = Limits {
+        rows_max: 200,
+        sampled_max: 2,
+        pages: 40,
+        window_pages: 0,
+        slots: 0,
+        spans_max: 64,
+        span_pages_max: 64,
+    };
     Executor::new(program, weights, limits, team, Isa::detect()).expect("the program is sound")
 }
 

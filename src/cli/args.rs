@@ -1,12 +1,13 @@
 //! What the commands take. Flag names are vLLM's where it has one.
 
+use super::kinds::{DeviceKind, Numerics};
 use crate::checkpoint::{Checkpoint, LoadFormat};
 use crate::engine::{Engine, EngineBuilder};
 use crate::error::Error;
 use crate::job::Job;
 use crate::supervise::Handles;
 use actors::trace::Level;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use graph::DType;
 use graph::plan::Bounds;
 use std::path::PathBuf;
@@ -106,24 +107,6 @@ pub(super) struct Deploy {
     no_weight_scan: bool,
 }
 
-/// Kinds of devices.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-enum DeviceKind {
-    /// The fastest that this build has: the cores.
-    Auto,
-    /// The cores.
-    Cpu,
-}
-
-/// What the bits of a result may depend on.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-enum Numerics {
-    /// On the request and the tensor and expert degrees alone.
-    Invariant,
-    /// On the request alone: sums that ranks may share are made in a tree.
-    Tree,
-}
-
 /// A number that `fits`, or what is allowed.
 fn number(text: &str, allowed: &str, fits: impl FnOnce(f32) -> bool) -> Result<f32, String> {
     text.parse().ok().filter(|&number: &f32| fits(number)).ok_or_else(|| format!("allowed: {allowed}"))
@@ -179,16 +162,13 @@ impl Deploy {
 
     /// A builder with all of this set.
     pub(super) fn builder(&self) -> Result<EngineBuilder, Error> {
-        let numerics = match (self.device, self.numerics) {
-            (DeviceKind::Auto | DeviceKind::Cpu, Numerics::Invariant) => graph::plan::Numerics::Invariant,
-            (DeviceKind::Auto | DeviceKind::Cpu, Numerics::Tree) => graph::plan::Numerics::Tree,
-        };
         let mut builder = Engine::builder(self.checkpoint()?)
+            .device(self.device.of_engine())
             .tensor_parallel_size(self.tensor_parallel_size)
             .pipeline_parallel_size(self.pipeline_parallel_size)
             .data_parallel_size(self.data_parallel_size)
             .expert_parallel_size(self.expert_parallel_size)
-            .numerics(numerics)
+            .numerics(self.numerics.of_plan())
             .bounds(Bounds {
                 max_num_seqs: self.max_num_seqs,
                 max_num_batched_tokens: self.max_num_batched_tokens,

@@ -6,7 +6,7 @@
 
 use super::tell::tell;
 use super::{Failure, args};
-use crate::engine::{Ended, Engine, Generation, Output, Stream};
+use crate::engine::{Ended, Engine, Generation, Output, Stream, gpu_model};
 use actors::trace::Trace;
 use graph::plan::cost::{Cost, Stretch, step_cost};
 use graph::plan::{Role, WeightSpec};
@@ -32,8 +32,9 @@ pub(super) fn bench(args: &args::Bench, trace: &Trace) -> Result<(), Failure> {
     let builder = deploy.builder()?.trace(trace).without_prefix_caching();
     let (spec, set) = (builder.all_threads(), builder.instruction_set().name());
     let engine = builder.build()?;
-    let machine = Machine::new(&spec);
     let head = Head::new(&engine, spec.threads, set);
+    // The limits of the cores say nothing of a GPU, and those of a GPU are measured by benches/gpu.
+    let machine = head.gpu.is_none().then(|| Machine::new(&spec));
     let prompts = Some(Test::Prompt { tokens: args.n_prompt }).filter(|_| args.n_prompt > 0);
     let generating = args.batch.iter().map(|&batch| Test::Generate { tokens: args.n_gen, batch });
     let tests = prompts.into_iter().chain(generating.filter(|_| args.n_gen > 0));
@@ -42,7 +43,7 @@ pub(super) fn bench(args: &args::Bench, trace: &Trace) -> Result<(), Failure> {
         tell!("| --- | ---: | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: |");
     }
     for test in tests {
-        let row = measure(&engine, &machine, test, args.repetitions as usize)?;
+        let row = measure(&engine, machine.as_ref(), test, args.repetitions as usize)?;
         tell!("{}", if args.json { row.json(&head) } else { row.line(&head) });
     }
     Ok(())
@@ -190,18 +191,20 @@ struct Row {
     /// Tokens a second, round by round.
     rates: Vec<f64>,
     shares: Vec<(Limit, Comparison)>,
+    /// Bytes read and operations done for a token, at least.
+    each: (f64, f64),
 }
 
 /// Runs a test once unmeasured, then round by round.
-fn measure(engine: &Engine, machine: &Machine, test: Test, rounds: usize) -> Result<Row, Failure> {
+fn measure(engine: &Engine, machine: Option<&Machine>, test: Test, rounds: usize) -> Result<Row, Failure> {
     let (tokens, cost) = test.work(engine);
     let repeats = ((test.run(engine)? * 0.1 / MEASUREMENT) as usize).clamp(1, REPEATS_MAX);
-    let limits = test.limits();
+    let limits = if machine.is_some() { test.limits() } else { &[] };
     let (mut ceilings, mut seconds) = (vec![vec![]; limits.len()], vec![]);
     for _ in 0..rounds {
         let mut look = || {
             for (limit, ceilings) in limits.iter().zip(&mut ceilings) {
-                ceilings.push(machine.limit(*limit, repeats));
+                ceilings.extend(machine.map(|machine| machine.limit(*limit, repeats)));
             }
         };
         look();
@@ -215,7 +218,8 @@ fn measure(engine: &Engine, machine: &Machine, test: Test, rounds: usize) -> Res
         (limit, compare(rounds, &mut ceiling, &mut rate))
     };
     let shares = limits.iter().zip(&ceilings).map(share).collect();
-    Ok(Row { test, rates: seconds.iter().map(|seconds| tokens / seconds).collect(), shares })
+    let rates = seconds.iter().map(|seconds| tokens / seconds).collect();
+    Ok(Row { test, rates, shares, each: (cost.bytes as f64 / tokens, cost.flops as f64 / tokens) })
 }
 
 /// What all rows begin with.
@@ -225,6 +229,8 @@ struct Head {
     params: u64,
     set: &'static str,
     threads: usize,
+    /// The maker's name of the first GPU, where there is one.
+    gpu: Option<String>,
 }
 
 impl Head {
@@ -245,7 +251,13 @@ impl Head {
             params: weights.values().map(elements).sum(),
             set,
             threads,
+            gpu: data.devices.iter().find_map(|device| gpu_model(&device.name)),
         }
+    }
+
+    /// What computes.
+    fn backend(&self) -> String {
+        self.gpu.as_ref().map_or_else(|| format!("CPU {}", self.set), |gpu| format!("CUDA {gpu}"))
     }
 }
 
@@ -265,10 +277,10 @@ impl Row {
         let limit = each(&|(limit, found)| format!("{:.1} {}", found.ceiling / 1e9, limit.unit()));
         let rounds = each(&|(_, found)| format!("{}/{}", found.kept, found.dropped));
         let (gib, millions) = (head.bytes as f64 / f64::from(1 << 30), head.params as f64 / 1e6);
-        let Head { model, set, threads, .. } = head;
+        let (Head { model, threads, .. }, backend) = (head, head.backend());
         let test = self.test.name();
         format!(
-            "| {model} | {gib:.2} GiB | {millions:.2} M | CPU {set} | {threads} | {test} | {rate:.2} ± {deviation:.2} | {share} | {limit} | {rounds} |"
+            "| {model} | {gib:.2} GiB | {millions:.2} M | {backend} | {threads} | {test} | {rate:.2} ± {deviation:.2} | {share} | {limit} | {rounds} |"
         )
     }
 
@@ -284,10 +296,10 @@ impl Row {
                 "ceiling": found.ceiling, "rate": found.rate, "rounds_kept": found.kept, "rounds_dropped": found.dropped})
         };
         let shares: Vec<_> = self.shares.iter().map(share).collect();
-        json!({"model": head.model, "model_size": head.bytes, "model_n_params": head.params, "backend": "CPU",
+        json!({"model": head.model, "model_size": head.bytes, "model_n_params": head.params, "backend": if head.gpu.is_some() { "CUDA" } else { "CPU" }, "gpu": head.gpu,
             "instruction_set": head.set, "n_threads": head.threads, "test": self.test.name(), "n_prompt": prompt,
             "n_gen": generated, "n_batch": batch, "median_ts": rate, "stddev_ts": deviation, "samples_ts": self.rates,
-            "limits": shares})
+            "bytes_per_token": self.each.0, "flops_per_token": self.each.1, "limits": shares})
         .to_string()
     }
 }

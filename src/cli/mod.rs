@@ -4,6 +4,7 @@ mod args;
 mod argv;
 mod bench;
 mod generate;
+mod kinds;
 mod limits;
 mod parity;
 mod plan;

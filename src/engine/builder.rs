@@ -1,20 +1,19 @@
 //! Builds an engine: architecture, plan, weights, actors, lanes.
 
 use super::captures::Captures;
+use super::devices::DeviceKind;
+use super::executors::Loader;
 use super::replica::{self, TRACE_RECORDS};
 use super::{Core, Engine, EngineError, RequestLimits, devices};
-use crate::checkpoint::{Checkpoint, DummyRows, Integrity, Note, Scanned, TensorRows, remote_code};
+use crate::checkpoint::{Checkpoint, Integrity, Note, remote_code};
 use crate::error::Error;
 use crate::text::Tokenizer;
 use actors::trace::Trace;
 use actors::wiring::{Fittings, wire};
 use graph::DType;
 use graph::models::{self, Architecture, Family};
-use graph::plan::{
-    Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, Role, WeightSpec, compile_captured, device_faults,
-};
-use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
-use std::collections::BTreeMap;
+use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, compile_captured, device_faults};
+use kernels::{Isa, TeamSpec};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tracing::info_span;
@@ -25,6 +24,7 @@ pub struct EngineBuilder {
     pub(super) checkpoint: Checkpoint,
     families: Vec<Family>,
     pub(super) dummy_weights: bool,
+    device: DeviceKind,
     devices: Option<Vec<String>>,
     pub(super) tensor: u32,
     pipeline: u32,
@@ -40,7 +40,7 @@ pub struct EngineBuilder {
     capture: bool,
     pub(super) edges: Vec<String>,
     prefix_caching: bool,
-    scan: bool,
+    pub(super) scan: bool,
     pin: bool,
     pub(super) isa: Isa,
     trace: Option<Trace>,
@@ -52,6 +52,7 @@ impl EngineBuilder {
             checkpoint,
             families: vec![],
             dummy_weights: false,
+            device: DeviceKind::Auto,
             devices: None,
             tensor: 1,
             pipeline: 1,
@@ -101,7 +102,13 @@ impl EngineBuilder {
         self
     }
 
-    /// Devices by name, `cpu:0` and so on: one a rank, stage by stage.
+    /// The kind of devices, where they are not named: GPUs where there are any, unless told otherwise.
+    pub fn device(mut self, kind: DeviceKind) -> Self {
+        self.device = kind;
+        self
+    }
+
+    /// Devices by name, `cpu:0`, `cuda:0` and so on: one a rank, stage by stage.
     pub fn devices(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.devices = Some(names.into_iter().collect());
         self
@@ -254,10 +261,14 @@ impl EngineBuilder {
         Ok((architecture, plans.swap_remove(0)))
     }
 
+    fn asked(&self) -> devices::Asked<'_> {
+        devices::Asked { kind: self.device, names: self.devices.as_deref(), memory: self.memory_bytes }
+    }
+
     /// The devices of each replica.
     fn replica_devices(&self) -> Result<Vec<Vec<DeviceSpec>>, Error> {
         let ranks = self.tensor.saturating_mul(self.pipeline);
-        let all = devices::specs(self.devices.as_deref(), ranks.saturating_mul(self.data), self.memory_bytes)?;
+        let all = devices::specs(self.asked(), ranks.saturating_mul(self.data))?;
         let mut faults = vec![];
         if self.data == 0 {
             faults.push(PlanError::Setting { setting: "data-parallel-size", value: 0, allowed: "1 or more".into() });
@@ -306,6 +317,7 @@ impl EngineBuilder {
             weight_dtype: &weight_dtype,
             cache_dtype: self.cache_dtype.unwrap_or(auto),
         };
+        architecture.notes.extend(devices::fallback(self.asked()));
         if self.data > 1 {
             architecture.notes.push(format!(
                 "{} replicas, to which requests are dealt one after the other: what a plan says is of each",
@@ -348,10 +360,10 @@ impl EngineBuilder {
         let drawn = tokenizer.as_ref().map_or(vocabulary, Tokenizer::vocabulary_len);
         let allowed = labels.as_ref().map_or(drawn, |labels| labels.names.len() as u32);
         let captures_rows = self.capture || labels.is_some();
-        let (mut loaded, mut replicas, mut batcher) = (vec![], vec![], None);
+        let (mut loader, mut replicas, mut batcher) = (Loader::new(&self), vec![], None);
         for (plan, teams) in plans.iter().zip(teams.chunks(teams.len() / plans.len())) {
             let fittings = Fittings {
-                executors: self.executors(plan, teams, &mut loaded)?,
+                executors: loader.executors(plan, teams)?,
                 allowed,
                 capture: captures_rows,
                 prefix_caching: self.prefix_caching,
@@ -379,79 +391,5 @@ impl EngineBuilder {
             trace,
             next_id: AtomicU64::new(0),
         })))
-    }
-
-    /// The executors of a plan. Stages of one device that use the same weight have it once, and so have the replicas before this one,
-    /// whose weights are `loaded`, by the number of their device in its replica.
-    fn executors(
-        &self,
-        plan: &Plan,
-        teams: &[Arc<Team>],
-        loaded: &mut Vec<(usize, WeightSpec, Arc<Weight>)>,
-    ) -> Result<BTreeMap<usize, Executor>, Error> {
-        let settings = &plan.data().settings;
-        let limits = Limits {
-            rows_max: settings.max_num_batched_tokens,
-            sampled_max: settings.sampled_rows_max,
-            pages: plan.pages(),
-            window_pages: plan.windows().pages,
-            slots: plan.slots(),
-        };
-        let mut executors = BTreeMap::new();
-        for (number, actor) in plan.data().actors.iter().enumerate() {
-            let (Role::Stage { program, .. }, Some(device)) = (&actor.role, actor.device) else { continue };
-            let _span = info_span!("weights", of = actor.name.as_str()).entered();
-            let team = &teams[device.index()];
-            let mut weights = vec![];
-            for spec in &program.weights {
-                let same = |(at, known, _): &&(usize, WeightSpec, _)| *at == device.index() && known == spec;
-                let weight = match loaded.iter().find(same) {
-                    Some((_, _, weight)) => weight.clone(),
-                    None => Arc::new(self.load(spec, team)?),
-                };
-                loaded.push((device.index(), spec.clone(), weight.clone()));
-                weights.push(weight);
-            }
-            let executor = Executor::new(program.clone(), weights, limits, team.clone(), self.isa);
-            executors.insert(number, executor.map_err(EngineError::Kernels)?);
-        }
-        Ok(executors)
-    }
-
-    fn load(&self, spec: &WeightSpec, team: &Team) -> Result<Weight, Error> {
-        let load = |source: &dyn RowSource| {
-            Weight::load(spec, source, team).map_err(|fault| EngineError::Kernels(vec![fault]))
-        };
-        if self.dummy_weights {
-            return Ok(load(&DummyRows::new(spec, self.dtype.unwrap_or(DType::Bf16), 0)?)?);
-        }
-        let rows = TensorRows::new(&self.checkpoint, spec)?;
-        if !self.scan {
-            return Ok(load(&rows)?);
-        }
-        let scanned = Scanned::new(&rows);
-        let weight = load(&scanned)?;
-        scanned.finish(&self.checkpoint, &spec.name)?;
-        Ok(weight)
-    }
-}
-
-impl RowSource for TensorRows {
-    fn dtype(&self) -> DType {
-        self.dtype()
-    }
-
-    fn copy_row(&self, row: usize, into: &mut [u8]) {
-        self.copy_row(row, into);
-    }
-}
-
-impl RowSource for DummyRows {
-    fn dtype(&self) -> DType {
-        self.dtype()
-    }
-
-    fn copy_row(&self, row: usize, into: &mut [u8]) {
-        self.copy_row(row, into);
     }
 }

@@ -2,8 +2,9 @@
 
 use super::EngineError;
 use graph::plan::DeviceSpec;
+use kernels::cuda::{self, Probe, probe};
 use kernels::{Team, TeamSpec};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How many cores this process may use.
 pub(crate) fn cores() -> usize {
@@ -33,17 +34,96 @@ pub(crate) fn available_bytes() -> u64 {
     kib.map_or(4 << 30, |kib| kib * 1024)
 }
 
-/// The devices named, or as many CPU devices as there are ranks, with equal shares of `memory` or of what is available.
-pub(crate) fn specs(names: Option<&[String]>, ranks: u32, memory: Option<u64>) -> Result<Vec<DeviceSpec>, EngineError> {
-    let default = || (0..ranks).map(|k| format!("cpu:{k}")).collect();
-    let names: Vec<String> = names.map_or_else(default, <[String]>::to_vec);
-    let memory_bytes = memory.unwrap_or_else(available_bytes) / names.len().max(1) as u64;
-    let exists = |name: &String| matches!(name.strip_prefix("cpu:").map(str::parse::<u16>), Some(Ok(_)));
-    let (there, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(exists);
-    if !missing.is_empty() {
-        return Err(EngineError::Device { devices: missing, has: format!("cpu:K for any K, over {} cores", cores()) });
+/// Kinds of devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DeviceKind {
+    /// GPUs where there are any, else the cores.
+    #[default]
+    Auto,
+    /// The cores.
+    Cpu,
+    /// NVIDIA GPUs.
+    Cuda,
+}
+
+/// The devices that somebody asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) kind: DeviceKind,
+    pub(crate) names: Option<&'a [String]>,
+    pub(crate) memory: Option<u64>,
+}
+
+/// The number of a GPU, by the name of a device: `cuda:0`.
+pub(crate) fn gpu(name: &str) -> Option<u32> {
+    name.strip_prefix("cuda:").and_then(|number| number.parse().ok())
+}
+
+/// The maker's name of a GPU, by the name of a device; `None` for the cores.
+pub(crate) fn gpu_model(name: &str) -> Option<String> {
+    gpu(name).map(|number| cuda::Device::open(number).map_or_else(|fault| fault.to_string(), |device| device.model()))
+}
+
+/// What there is of GPUs; looked for once a process.
+pub(crate) fn gpus() -> &'static Probe {
+    static FOUND: OnceLock<Probe> = OnceLock::new();
+    FOUND.get_or_init(probe)
+}
+
+/// What `--device auto` comes to, in words, where that is not a GPU.
+pub(crate) fn fallback(asked: Asked<'_>) -> Option<String> {
+    match (asked.kind, asked.names, gpus()) {
+        (DeviceKind::Auto, None, Probe::Absent(why)) => Some(format!("device: the cores ({why})")),
+        (DeviceKind::Auto | DeviceKind::Cpu | DeviceKind::Cuda, _, _) => None,
     }
-    Ok(there.into_iter().map(|name| DeviceSpec { name, memory_bytes }).collect())
+}
+
+/// The devices named, or as many of a kind as there are ranks. CPU devices have equal shares of `memory` or of what is available, GPUs
+/// what is free of theirs.
+pub(crate) fn specs(asked: Asked<'_>, ranks: u32) -> Result<Vec<DeviceSpec>, EngineError> {
+    let kind = match (asked.kind, gpus()) {
+        (DeviceKind::Cuda, Probe::Absent(why)) if asked.names.is_none() => {
+            return Err(EngineError::NoGpu { why: why.clone() });
+        }
+        (DeviceKind::Cuda, _) | (DeviceKind::Auto, Probe::Devices(_)) => "cuda",
+        (DeviceKind::Cpu, _) | (DeviceKind::Auto, Probe::Absent(_)) => "cpu",
+    };
+    let default = || (0..ranks).map(|k| format!("{kind}:{k}")).collect();
+    let names: Vec<String> = asked.names.map_or_else(default, <[String]>::to_vec);
+    let there = match gpus() {
+        Probe::Devices(count) => *count,
+        Probe::Absent(_) => 0,
+    };
+    let exists = |name: &String| match gpu(name) {
+        Some(number) => number < there,
+        None => matches!(name.strip_prefix("cpu:").map(str::parse::<u16>), Some(Ok(_))),
+    };
+    let (found, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(exists);
+    if !missing.is_empty() {
+        let gpus = match gpus() {
+            Probe::Devices(count) => format!(", and cuda:0 to cuda:{}", count - 1),
+            Probe::Absent(why) if missing.iter().any(|name| gpu(name).is_some()) => format!("; no GPU: {why}"),
+            Probe::Absent(_) => String::new(),
+        };
+        let has = format!("cpu:K for any K, over {} cores{gpus}", cores());
+        return Err(EngineError::Device { devices: missing, has });
+    }
+    let on_cores = found.iter().filter(|name| gpu(name).is_none()).count() as u64;
+    let share = asked.memory.unwrap_or_else(available_bytes) / on_cores.max(1);
+    let spec = |name: String| {
+        let memory_bytes = match gpu(&name) {
+            Some(number) => asked.memory.map_or_else(|| gpu_bytes(number), Ok)?,
+            None => share,
+        };
+        Ok(DeviceSpec { name, memory_bytes })
+    };
+    found.into_iter().map(spec).collect()
+}
+
+/// Bytes of a GPU that are free, less a twentieth for what the driver takes for itself.
+fn gpu_bytes(number: u32) -> Result<u64, EngineError> {
+    let free = cuda::Device::open(number).and_then(|device| Ok(device.memory()?.0));
+    free.map(|free| free / 20 * 19).map_err(|fault| EngineError::Kernels(vec![fault.into()]))
 }
 
 /// Threads of each device, of `threads` in all or one a core.
@@ -69,9 +149,9 @@ pub(crate) fn teams(devices: usize, threads: Option<usize>, pin: bool) -> Result
     let fits = each * devices <= cores.len();
     let team = |device: usize| {
         let own = (pin && fits).then(|| cores[device * each..(device + 1) * each].to_vec());
-        Arc::new(Team::new(TeamSpec { threads: each, cores: own, spin: fits }))
+        Team::start(TeamSpec { threads: each, cores: own, spin: fits }).map(Arc::new).map_err(EngineError::Thread)
     };
-    Ok(((0..devices).map(team).collect(), fits))
+    Ok(((0..devices).map(team).collect::<Result<_, _>>()?, fits))
 }
 
 #[cfg(test)]

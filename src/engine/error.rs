@@ -50,6 +50,12 @@ pub enum EngineError {
         /// What there is.
         has: String,
     },
+    /// No GPU where one was asked for.
+    #[error("--device cuda: {why}; --device cpu computes on the cores, --device auto on what there is")]
+    NoGpu {
+        /// Why there is none.
+        why: String,
+    },
     /// Fewer threads than devices.
     #[error("--threads {threads} for {devices} devices; every device needs a thread")]
     Threads {
@@ -59,7 +65,7 @@ pub enum EngineError {
         devices: usize,
     },
     /// The system would not start a thread.
-    #[error("a thread could not be started: {0}")]
+    #[error("a thread could not be started: {}{}", .0, crate::supervise::address_space())]
     Thread(#[from] std::io::Error),
     /// The engine has ended.
     #[error("the engine has ended{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
@@ -76,9 +82,10 @@ impl EngineError {
             | EngineError::Fleet { .. }
             | EngineError::Edge { .. }
             | EngineError::Device { .. }
+            | EngineError::NoGpu { .. }
+            | EngineError::Thread(_)
             | EngineError::Threads { .. } => ExitCode::Config,
             EngineError::Kernels(_) | EngineError::Ended(_) => ExitCode::Bug,
-            EngineError::Thread(_) => ExitCode::Io,
         }
     }
 }

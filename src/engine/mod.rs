@@ -6,6 +6,7 @@ mod conductor;
 mod detokenizer;
 pub(crate) mod devices;
 mod error;
+mod executors;
 mod fingerprint;
 mod limits;
 mod output;
@@ -16,6 +17,8 @@ mod supervision;
 
 pub use builder::EngineBuilder;
 pub use captures::CapturedEdges;
+pub use devices::DeviceKind;
+pub(crate) use devices::gpu_model;
 pub use error::EngineError;
 pub use limits::limits;
 pub(crate) use limits::window;

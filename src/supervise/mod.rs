@@ -21,3 +21,8 @@ pub(crate) use parent::{Again, Handles, Paused, Setup, supervise};
 pub(crate) use policy::Order;
 pub(crate) use signals::{Heard, listen};
 pub(crate) use wishes::{Ask, Level, Wishes};
+
+/// What bounds the address space of this process, behind what could not be had; empty where nothing does.
+pub(crate) fn address_space() -> String {
+    memory::System::default().address_space().map_or_else(String::new, |limit| format!("; {limit}"))
+}

@@ -11,7 +11,7 @@ use actors::wiring::{Fittings, wire};
 use graph::DType;
 use graph::models::{self, Architecture};
 use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, Plan, Role, WeightSpec, compile};
-use kernels::{Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
+use kernels::{Execute, Executor, Isa, Limits, RowSource, Team, TeamSpec, Weight};
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -155,7 +155,7 @@ impl RowSource for Rows {
     }
 }
 
-fn executors(plan: &Plan) -> BTreeMap<usize, Executor> {
+fn executors(plan: &Plan) -> BTreeMap<usize, Box<dyn Execute>> {
     let settings = &plan.data().settings;
     let limits = Limits {
         rows_max: settings.max_num_batched_tokens,
@@ -163,18 +163,20 @@ fn executors(plan: &Plan) -> BTreeMap<usize, Executor> {
         pages: plan.pages(),
         window_pages: plan.windows().pages,
         slots: plan.slots(),
+        spans_max: settings.max_num_seqs,
+        span_pages_max: settings.max_model_len.div_ceil(graph::plan::PAGE_ROWS),
     };
     let load = |spec: &WeightSpec, team: &Team| {
         let name = spec.name.bytes().fold(7u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
         Weight::load(spec, &Rows(name), team).expect("finite weights")
     };
-    let mut executors = BTreeMap::new();
+    let mut executors: BTreeMap<usize, Box<dyn Execute>> = BTreeMap::new();
     for (number, actor) in plan.data().actors.iter().enumerate() {
         let Role::Stage { program, .. } = &actor.role else { continue };
         let team = Arc::new(Team::new(TeamSpec { threads: 1, cores: None, spin: false }));
         let weights: Vec<Weight> = program.weights.iter().map(|spec| load(spec, &team)).collect();
         let executor = Executor::new(program.clone(), weights, limits, team, Isa::detect());
-        executors.insert(number, executor.expect("a lawful program"));
+        executors.insert(number, Box::new(executor.expect("a lawful program")));
     }
     executors
 }

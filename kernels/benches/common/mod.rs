@@ -21,7 +21,8 @@ pub(crate) fn executor(
     pages: u32,
     team: &Arc<Team>,
 ) -> Executor {
-    let limits = Limits { rows_max, sampled_max: 1, pages, window_pages: 0, slots: 0 };
+    let limits =
+        Limits { rows_max, sampled_max: 1, pages, window_pages: 0, slots: 0, spans_max: 64, span_pages_max: 64 };
     Executor::new(program, weights, limits, Arc::clone(team), Isa::detect()).expect("a bench's program is sound")
 }
 

@@ -7,7 +7,7 @@ use crate::step::Step;
 use graph::plan::{Place, Program, RowSet};
 
 /// Holds a step against the limits and against itself.
-pub(super) fn step(step: &Step, limits: Limits, (page_rows, positions_max): (u32, u32)) -> Result<(), KernelError> {
+pub(crate) fn step(step: &Step, limits: Limits, (page_rows, positions_max): (u32, u32)) -> Result<(), KernelError> {
     let beyond = |what, limit: u64, got: u64| Err(KernelError::Step { step: step.id, what, limit, got });
     if step.rows > limits.rows_max {
         return beyond("rows", limits.rows_max.into(), step.rows.into());
@@ -44,7 +44,7 @@ pub(super) fn step(step: &Step, limits: Limits, (page_rows, positions_max): (u32
 }
 
 /// Holds the page tables of layers with a window against the pages there are: of every span all pages that its rows see.
-pub(super) fn windows(step: &Step, window: u32, limits: Limits, page_rows: u32) -> Result<(), KernelError> {
+pub(crate) fn windows(step: &Step, window: u32, limits: Limits, page_rows: u32) -> Result<(), KernelError> {
     let beyond = |what, limit: u64, got: u64| Err(KernelError::Step { step: step.id, what, limit, got });
     if step.windows.len() != step.pages.len() {
         return beyond("pages of windows", step.pages.len() as u64, step.windows.len() as u64);
@@ -59,8 +59,23 @@ pub(super) fn windows(step: &Step, window: u32, limits: Limits, page_rows: u32) 
     Ok(())
 }
 
+/// Holds the page tables of a step against the room that a device has for them.
+pub(crate) fn tables(step: &Step, limits: Limits) -> Result<(), KernelError> {
+    let beyond = |what, limit: u64, got: u64| Err(KernelError::Step { step: step.id, what, limit, got });
+    if step.spans.len() > limits.spans_max as usize {
+        return beyond("spans", limits.spans_max.into(), step.spans.len() as u64);
+    }
+    let most = u64::from(limits.spans_max) * u64::from(limits.span_pages_max);
+    if step.pages.len() as u64 > most {
+        return beyond("pages of all spans", most, step.pages.len() as u64);
+    }
+    let pages = step.spans.iter().map(|span| span.pages).max().unwrap_or(0);
+    let longest = u64::from(limits.span_pages_max);
+    if u64::from(pages) > longest { beyond("pages of a span, of a device", longest, pages.into()) } else { Ok(()) }
+}
+
 /// Holds the states of a step against the slots there are.
-pub(super) fn states(step: &Step, limits: Limits) -> Result<(), KernelError> {
+pub(crate) fn states(step: &Step, limits: Limits) -> Result<(), KernelError> {
     crate::states::check(step, limits.slots).map_err(|(what, limit, got)| KernelError::Step {
         step: step.id,
         what,
@@ -70,7 +85,7 @@ pub(super) fn states(step: &Step, limits: Limits) -> Result<(), KernelError> {
 }
 
 /// Holds the buffers of a step against the operands that lie in them.
-pub(super) fn buffers(
+pub(crate) fn buffers(
     program: &Program,
     step: &Step,
     inputs: &[&Memory],

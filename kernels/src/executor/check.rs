@@ -3,10 +3,8 @@
 use super::{Limits, PORTS_MAX};
 use crate::catalogue;
 use crate::error::KernelError;
-use crate::weights::Weight;
-use graph::plan::{Access, Call, Operand, Place, Program, RowSet, StateSpec, WeightId, WeightUse};
+use graph::plan::{Access, Call, Operand, Place, Program, RowSet, StateSpec, WeightId, WeightSpec, WeightUse};
 use graph::{Norm, Recurrence};
-use std::sync::Arc;
 
 /// Operands read, and operands written.
 fn operands(call: &Call) -> (Vec<Operand>, Vec<Operand>) {
@@ -63,7 +61,7 @@ fn largest(operand: &Operand, limits: Limits) -> u64 {
 }
 
 /// Everything wrong with a program.
-pub(super) fn program(program: &Program, weights: &[Arc<Weight>], limits: Limits) -> Vec<KernelError> {
+pub(crate) fn program(program: &Program, weights: &[&WeightSpec], limits: Limits) -> Vec<KernelError> {
     let mut faults = vec![];
     for (number, call) in program.calls.iter().enumerate() {
         let at = At { program, weights, limits, number, call };
@@ -78,7 +76,7 @@ pub(super) fn program(program: &Program, weights: &[Arc<Weight>], limits: Limits
 
 struct At<'a> {
     program: &'a Program,
-    weights: &'a [Arc<Weight>],
+    weights: &'a [&'a WeightSpec],
     limits: Limits,
     number: usize,
     call: &'a Call,
@@ -136,7 +134,7 @@ impl At<'_> {
                 faults.push(KernelError::NoWeight { call, op, weight: id.0, weights: self.weights.len() });
                 continue;
             };
-            let spec = weight.spec();
+            let spec = *weight;
             let used = match spec.used {
                 WeightUse::Experts(_) => WeightUse::Experts(0),
                 used @ (WeightUse::Panels | WeightUse::Table | WeightUse::Vector) => used,
@@ -178,12 +176,12 @@ impl At<'_> {
 
     /// Outputs of a weight, at least 1.
     fn outputs(&self, w: WeightId) -> u32 {
-        self.weights.get(w.0 as usize).map_or(1, |weight| weight.spec().n.max(1))
+        self.weights.get(w.0 as usize).map_or(1, |weight| weight.n.max(1))
     }
 
     /// Experts that a weight has to have: those with a gate, or where these are of all experts, those of its cut.
     fn held(&self, w: WeightId, gates: &Operand) -> u32 {
-        let cut = self.weights.get(w.0 as usize).and_then(|weight| weight.spec().cut);
+        let cut = self.weights.get(w.0 as usize).and_then(|weight| weight.cut);
         let among = |cut: &graph::plan::Cut| cut.dim == 0 && cut.from.saturating_add(cut.len) <= gates.width;
         cut.filter(among).map_or(gates.width, |cut| cut.len)
     }
@@ -303,7 +301,7 @@ impl At<'_> {
                 same("width of the rates", rates, beta.map_or(0, |beta| beta.width));
             }
             Call::ContractEach { x, w, y } => {
-                let spec = self.weights.get(w.0 as usize).map(|weight| weight.spec());
+                let spec = self.weights.get(w.0 as usize).copied();
                 let (n, k) = spec.map_or((0, 0), |s| (s.n, s.k));
                 let each = spec.map_or(1, |s| (s.rows() / u64::from(s.n.max(1))) as u32);
                 same("width of the activations", each.saturating_mul(k), x.width);
@@ -321,7 +319,7 @@ impl At<'_> {
             }
             Call::Experts { x, gates, choices, parts } => {
                 for (w, y) in parts {
-                    let spec = self.weights.get(w.0 as usize).map(|weight| weight.spec());
+                    let spec = self.weights.get(w.0 as usize).copied();
                     let (k, held) =
                         (spec.map_or(0, |s| s.k), spec.map_or(1, |s| (s.rows() / u64::from(s.n.max(1))) as u32));
                     let parted = k.saturating_mul(*choices);
@@ -337,7 +335,7 @@ impl At<'_> {
                 same("elements of the weight", self.held(*w, gates).saturating_mul(len), self.outputs(*w));
             }
             Call::Combine { x, gates, choices, w, .. } => {
-                let spec = self.weights.get(w.0 as usize).map(|weight| weight.spec());
+                let spec = self.weights.get(w.0 as usize).copied();
                 same(
                     "experts of the weight",
                     self.held(*w, gates),

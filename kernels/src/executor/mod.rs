@@ -1,10 +1,11 @@
 //! Runs a program: the calls of one stage, step after step, over memory that was planned and allocated beforehand.
 //!
 //! Invariants: every operand of every call was checked against the program's memory when the executor was made, and against the
-//! buffers of a step before its first call; nothing is allocated in [`Executor::run`].
+//! buffers of a step before its first call; nothing is allocated in [`Execute::run`].
 
-mod admit;
-mod check;
+pub(crate) mod admit;
+pub(crate) mod check;
+mod execute;
 #[cfg(test)]
 mod tests;
 
@@ -29,25 +30,13 @@ use graph::plan::{Call, Operand, PAGE_ROWS, Place, Program, RowSet, WeightSpec, 
 use smallvec::SmallVec;
 use std::sync::Arc;
 
+pub(crate) use execute::most_ports;
+pub use execute::{Execute, Limits};
+
 /// Inputs, and outputs, that a program may have: a few, or as many as people capture of a stage.
 pub const PORTS_MAX: usize = 512;
 /// As many as a stage has of which nothing is captured: a step with so few allocates nothing.
 pub const PORTS_FEW: usize = 8;
-
-/// The largest step an executor takes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
-    /// Rows of a step.
-    pub rows_max: u32,
-    /// Sampled rows of a step.
-    pub sampled_max: u32,
-    /// Pages of the cache.
-    pub pages: u32,
-    /// Pages of layers with a window; none where they use the others.
-    pub window_pages: u32,
-    /// Slots of recurrent state; none where no op recurs.
-    pub slots: u32,
-}
 
 /// A program with its weights, caches and scratch memory.
 pub struct Executor {
@@ -131,7 +120,8 @@ impl Executor {
         isa: Isa,
     ) -> Result<Self, Vec<KernelError>> {
         let weights: Vec<Arc<Weight>> = weights.into_iter().map(Into::into).collect();
-        let mut faults = check::program(&program, &weights, limits);
+        let specs: Vec<_> = weights.iter().map(|weight| weight.spec()).collect();
+        let mut faults = check::program(&program, &specs, limits);
         let mut caches = vec![];
         let windows = program.windows();
         let window = windows.iter().flatten().copied().max().filter(|_| limits.window_pages > 0);
@@ -217,33 +207,15 @@ impl Executor {
         })
     }
 
-    /// The program.
-    pub fn program(&self) -> &Program {
-        &self.program
-    }
-
     /// The threads that run it.
     pub fn team(&self) -> &Arc<Team> {
         &self.team
     }
 
-    /// Bytes of weights that a step reads once, whatever its rows.
-    pub fn weight_bytes(&self) -> u64 {
-        self.weights.iter().map(|w| w.bytes() as u64).sum()
-    }
-
-    /// Runs every call over one step.
+    /// As [`Execute::run`]; tells the number of each call when it is done.
     ///
     /// # Errors
-    /// A step beyond the limits, or a buffer too small for it. Then nothing has been computed.
-    pub fn run(&mut self, step: &Step, inputs: &[&Memory], outputs: &mut [&mut Memory]) -> Result<(), KernelError> {
-        self.run_observed(step, inputs, outputs, &mut |_| {})
-    }
-
-    /// As [`Executor::run`]; tells the number of each call when it is done.
-    ///
-    /// # Errors
-    /// As [`Executor::run`].
+    /// As [`Execute::run`].
     pub fn run_observed(
         &mut self,
         step: &Step,
@@ -289,8 +261,22 @@ impl Executor {
     }
 }
 
+impl Execute for Executor {
+    fn program(&self) -> &Program {
+        &self.program
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.weights.iter().map(|w| w.bytes() as u64).sum()
+    }
+
+    fn run(&mut self, step: &Step, inputs: &[&Memory], outputs: &mut [&mut Memory]) -> Result<(), KernelError> {
+        self.run_observed(step, inputs, outputs, &mut |_| {})
+    }
+}
+
 /// How the experts lie whose weight, or vector of `len` elements each, is this one.
-fn shape(gates: &Operand, (choices, parts): (u32, u32), spec: &WeightSpec, len: u32) -> Shape {
+pub(crate) fn shape(gates: &Operand, (choices, parts): (u32, u32), spec: &WeightSpec, len: u32) -> Shape {
     let held = match spec.used {
         WeightUse::Experts(held) => held,
         WeightUse::Panels | WeightUse::Table | WeightUse::Vector => spec.n / len.max(1),

@@ -6,7 +6,8 @@ use graph::plan::{CacheSpec, WeightId, WeightUse};
 use graph::{Attention, Binary, DType, Norm, Rope, Unary};
 
 const HIDDEN: u32 = 40;
-const LIMITS: Limits = Limits { rows_max: 80, sampled_max: 4, pages: 12, window_pages: 0, slots: 0 };
+const LIMITS: Limits =
+    Limits { rows_max: 80, sampled_max: 4, pages: 12, window_pages: 0, slots: 0, spans_max: 64, span_pages_max: 64 };
 
 fn all(place: Place, width: u32) -> Operand {
     Operand { place, width, rows: RowSet::All }

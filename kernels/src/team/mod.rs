@@ -65,8 +65,16 @@ pub struct Team {
 pub const STACK_BYTES: usize = 64 << 20;
 
 impl Team {
-    /// Starts the workers. Panics if the system has no more threads to give.
+    /// As [`Team::start`]. Panics if the system has no more threads to give.
     pub fn new(spec: TeamSpec) -> Self {
+        Self::start(spec).expect("the system starts a worker thread")
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// The system has no more threads to give, or no address space for their stacks.
+    pub fn start(spec: TeamSpec) -> std::io::Result<Self> {
         let workers = spec.threads.max(1) - 1;
         let shared = Arc::new(Shared {
             job: UnsafeCell::new(None),
@@ -89,8 +97,13 @@ impl Team {
             };
             std::thread::Builder::new().name(format!("team-{}", index + 1)).stack_size(STACK_BYTES).spawn(work)
         };
-        let workers = (0..workers).map(|index| start(index).expect("the system starts a worker thread")).collect();
-        Self { shared, workers, region: Mutex::new(()), cores: spec.cores }
+        let mut team =
+            Self { shared: shared.clone(), workers: vec![], region: Mutex::new(()), cores: spec.cores.clone() };
+        for index in 0..workers {
+            // Those that were started end with the team.
+            team.workers.push(start(index)?);
+        }
+        Ok(team)
     }
 
     /// Threads, the caller counted.

@@ -3,7 +3,7 @@
 //! Layouts. A table lies row by row. A vector is f32. Panels are as in [`crate::panel`]: outputs in groups of 16, each group one
 //! contiguous run over all of K, the panels of each expert on their own; outputs past `n` and a last odd term are zeros, which no kernel multiplies with anything it keeps.
 
-mod pack;
+pub(crate) mod pack;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
@@ -122,7 +122,8 @@ impl Weight {
     }
 }
 
-fn check(spec: &WeightSpec, source: DType) -> Result<(), KernelError> {
+/// Whether a weight can be loaded as its specification says.
+pub(crate) fn check(spec: &WeightSpec, source: DType) -> Result<(), KernelError> {
     let refuse = |what, wanted: u64, got: u64| Err(KernelError::Weight { name: spec.name.clone(), what, wanted, got });
     for (op, dtype) in [("weight", spec.dtype), ("weight source", source)] {
         if dtype == DType::U32 {

@@ -27,7 +27,7 @@ fn cut(team: &Team, into: &mut [u8], unit: usize, work: &(dyn Fn(usize, &mut [u8
 }
 
 /// A table or a vector: row after row.
-pub(super) fn rows(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into: &mut [u8]) {
+pub(crate) fn rows(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into: &mut [u8]) {
     let (k, from, to) = (spec.k as usize, source.dtype(), spec.dtype);
     cut(team, into, k * to.bytes(), &|first, piece| {
         let mut row = vec![0; k * from.bytes()];

@@ -14,6 +14,7 @@
 //! §3.1; cap: arXiv:2408.00118, §2; sinks: arXiv:2508.10925, §2.3.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 mod scores;

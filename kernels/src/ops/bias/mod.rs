@@ -3,6 +3,7 @@
 //! Shapes: x, y `[rows, width]`, w `[n]` with n dividing the width; y may be x. Bytes: 4 read, 4 written an element. Error: one rounding.
 //! Source: IEEE 754.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

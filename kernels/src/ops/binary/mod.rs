@@ -3,6 +3,7 @@
 //! Shapes: a, b, y `[rows, width]`; y may be a or b. Maths: a + b or a · b. Bytes: 8 read, 4 written an element.
 //! Error: one rounding. Source: IEEE 754.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! Source: the register blocks of Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053), along rows and outputs only.
 
 mod blocked;
+pub(crate) mod cuda;
 pub(in crate::ops) mod pack;
 #[cfg(test)]
 mod reference;

@@ -17,6 +17,7 @@
 //! two roundings a choice.
 //! Source: Shazeer et al. 2017, arXiv:1701.06538, §2; rows by expert as in Gale et al. 2022, arXiv:2211.15841, §5.
 
+pub(crate) mod cuda;
 mod grouped;
 #[cfg(test)]
 mod reference;

@@ -3,6 +3,7 @@
 //! Shapes: gate, up, y `[rows, width]`; y may be gate or up. Maths: f as in [`super::unary`]. Bytes: 8 read, 4 written an element.
 //! Error: that of f, times |up|. Source: Shazeer 2020, arXiv:2002.05202.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

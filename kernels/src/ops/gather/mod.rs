@@ -3,6 +3,7 @@
 //! Shapes: ids `[rows]` of u32, table `[n, k]`, y `[rows, k]`. Bytes: k elements of the table read, 4k written a row.
 //! Error: none, widening is exact; so a tied head's panels give the same bits as a table. Source: a copy.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

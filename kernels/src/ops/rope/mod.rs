@@ -7,6 +7,7 @@
 //! Source: Su et al. 2021, arXiv:2104.09864.
 
 mod cpu;
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! Bytes: 4 read an expert, 4 written a held one. Error: a few roundings of e^x, which the standard library's has within one.
 //! Source: arXiv:2401.04088, §2.1; arXiv:2412.19437, §2.1.2.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

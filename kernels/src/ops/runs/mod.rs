@@ -3,6 +3,7 @@
 //! Shapes: a `[rows, runs, m]`, b `[rows, runs, n]` → y `[rows, runs, m + n]`.
 //! Bytes: 4 read and 4 written an element of y. Error: none. Source: a copy.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 mod tests;
 

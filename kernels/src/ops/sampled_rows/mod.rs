@@ -2,6 +2,7 @@
 //!
 //! Shapes: x `[rows, width]`, y `[sampled, width]`. Bytes: 4 read, 4 written an element of y. Error: none. Source: a copy.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -19,6 +19,7 @@
 
 mod chunk;
 mod cpu;
+pub(crate) mod cuda;
 mod desk;
 #[cfg(test)]
 mod reference;

@@ -5,6 +5,7 @@
 //! Bytes: 4 read, 4 written an element, and the states. Error: within 4e-7 · Σ|w x|.
 //! Source: Gu & Dao 2023, arXiv:2312.00752, §3.4; Dao & Gu 2024, arXiv:2405.21060, §7.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

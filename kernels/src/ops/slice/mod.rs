@@ -3,6 +3,7 @@
 //! Shapes: x `[rows, blocks · block]`, y `[rows, blocks · run]`; of each block the elements `from..from + run`. Bytes: 4 read, 4 written an
 //! element of y. Error: none. Source: a copy.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

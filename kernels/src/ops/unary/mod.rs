@@ -7,6 +7,7 @@
 //! Bytes: 4 read, 4 written an element. Error: within 4e-7·(1 + |x|) of the exact function.
 //! Source: Hendrycks & Gimpel 2016, arXiv:1606.08415; Elfwing et al. 2017, arXiv:1702.03118.
 
+pub(crate) mod cuda;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

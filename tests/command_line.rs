@@ -90,7 +90,7 @@ fn c24_to_c33_settings_that_cannot_be() {
     refused("plan --dtype int8", 64, &["'int8'", "allowed: auto, f32, bf16, f16"]);
     refused("plan --kv-cache-dtype fp8", 64, &["'fp8'", "allowed: auto, f32, bf16, f16"]);
     // What this build does not have.
-    refused("plan --device cuda", 64, &["'cuda'", "possible values: auto, cpu"]);
+    refused("plan --device tpu", 64, &["'tpu'", "possible values: auto, cpu, cuda"]);
     refused("plan --numerics fast", 64, &["'fast'", "possible values: invariant, tree"]);
 }
 

@@ -9,8 +9,9 @@ const FILE_LINES_MAX: usize = 500;
 /// Lines of a model file.
 const MODEL_LINES_MAX: usize = 150;
 /// Places that may hold `unsafe`.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 7] = [
     "kernels/src/",
+    "kernels/fake-cuda/src/",
     "actors/src/port/",
     "src/checkpoint/map/",
     "src/supervise/sheet/",

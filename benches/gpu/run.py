@@ -1,0 +1,250 @@
+"""Stages of run.sh: each a function that records results. README.md beside this says what they are."""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PROGRAM = os.environ.get("PROGRAM", str(ROOT / "target/release/millstream"))
+OUT = Path(os.environ.get("OUT", ROOT / "benches/gpu/out"))
+RESULTS = OUT / "results.jsonl"
+STAGE_SECONDS = 540
+SHAPES = ["llama-3.2-1b", "llama-3.1-8b"]
+DEVICE = ["--device", "cuda"]
+
+
+class Clock:
+    """How long a stage, and all of them, may still take."""
+
+    def __init__(self, seconds):
+        self.end = time.time() + seconds
+
+    def left(self):
+        return max(0.0, self.end - time.time())
+
+
+def known():
+    """Results so far."""
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text().splitlines() if line.strip()]
+
+
+def record(stage, name, **fields):
+    """One result, written at once."""
+    with RESULTS.open("a") as file:
+        file.write(json.dumps({"stage": stage, "name": name, "at": round(time.time(), 1), **fields}) + "\n")
+    print(f"{stage}: {name}: " + ", ".join(f"{key} {value}" for key, value in fields.items()), flush=True)
+
+
+def is_known(stage, name):
+    return any(result["stage"] == stage and result["name"] == name for result in known())
+
+
+def call(command, clock, **more):
+    """The exit code and everything a command said; 124 where it took too long."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=max(5, clock.left()), cwd=ROOT, **more)
+        return done.returncode, done.stdout + done.stderr
+    except subprocess.TimeoutExpired:
+        return 124, "too long"
+    except OSError as error:
+        return 127, str(error)
+
+
+def last(text):
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def environment(clock):
+    query = "name,driver_version,memory.total,clocks.max.sm,power.limit"
+    code, text = call(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], clock)
+    record("environment", "gpu", code=code, said=text.strip())
+    code, text = call([PROGRAM, "--version"], clock)
+    record("environment", "engine", code=code, said=text.strip())
+    commit = os.environ.get("COMMIT") or call(["git", "rev-parse", "HEAD"], clock)[1].strip()
+    record("environment", "commit", commit=commit)
+    libraries = "import ctypes\nfor n in ['libcuda.so.1','libcublasLt.so.13','libnccl.so.2','libmpi.so.40']:\n try:\n  ctypes.CDLL(n); print(n)\n except OSError as e: pass"
+    record("environment", "libraries", found=call([sys.executable, "-c", libraries], clock)[1].split())
+
+
+def timed(torch, function, bytes_or_flops):
+    """Median rate over seven measurements of at least 20 ms, by events."""
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+
+    def once(count):
+        begin.record()
+        for _ in range(count):
+            function()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end) / 1e3 / count
+
+    once(3)
+    count = max(1, int(0.02 / once(3)))
+    return bytes_or_flops / statistics.median(once(count) for _ in range(7))
+
+
+def ceilings(clock):
+    import torch
+
+    elements = 1 << 30
+    source = torch.randint(0, 1000, (elements // 2,), device="cuda", dtype=torch.int32)
+    target = torch.empty_like(source)
+    record("ceilings", "copy", rate=timed(torch, lambda: target.copy_(source), 2 * source.nbytes), unit="B/s")
+    record("ceilings", "read", rate=timed(torch, lambda: source.view(torch.float32).sum(), source.nbytes), unit="B/s")
+    del source, target
+    n = 8192
+    a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    record("ceilings", "bf16 product", rate=timed(torch, lambda: a @ b, 2 * n**3), unit="FLOP/s")
+
+
+def kernels(clock):
+    code, text = call([sys.executable, "kernels/gpu/prove.py"], clock)
+    failed = [line for line in text.splitlines() if line.startswith("FAILED")]
+    record("kernels", "all", code=code, failed=failed, said=last(text))
+
+
+def references(clock):
+    folders = sorted(path.name for path in (ROOT / "tests/conformance").iterdir() if (path / "expected.json").exists())
+    for dtype, bound in [("f32", "2e-4"), ("bf16", "2")]:
+        for name in folders:
+            item = f"{name} {dtype}"
+            if is_known("references", item) or clock.left() < 20:
+                continue
+            flags = ["--dtype", dtype, "--kv-cache-dtype", dtype, "--tolerance", bound]
+            command = [PROGRAM, "parity", "--model", f"tests/conformance/{name}", *DEVICE, *flags]
+            runs = [call(command, clock) for _ in range(3)]
+            errors = [float(e) for e in re.findall(r"largest error ([0-9.e+-]+);", runs[0][1])]
+            greedy = [tuple(map(int, g)) for g in re.findall(r"(\d+) of (\d+) greedy", runs[0][1])]
+            record(
+                "references",
+                item,
+                code=runs[0][0],
+                error=max(errors, default=None),
+                greedy=f"{sum(a for a, _ in greedy)} of {sum(b for _, b in greedy)}",
+                same=len({text for _, text in runs}) == 1,
+                said="" if errors else last(runs[0][1]),
+            )
+
+
+def job():
+    """Lines that share prompts, greedy and drawn, with log-probabilities."""
+    prompts = ["A vector", "Ownership is one of the things that a reader of this book meets early on", "The compiler"]
+    for number in range(200):
+        line = {"custom_id": f"id{number}", "prompt": f"{prompts[number % 3]} {number % 7}", "max_tokens": 1 + number * 7 % 40}
+        line |= {"temperature": 0.8} if number % 2 else {}
+        line |= {"logprobs": 2} if number % 4 == 0 else {}
+        yield json.dumps(line)
+
+
+def bits(clock):
+    settings = [
+        [],
+        ["--max-num-seqs", "1"],
+        ["--max-num-seqs", "64", "--max-num-batched-tokens", "2048"],
+        ["--max-num-batched-tokens", "16", "--max-num-seqs", "3"],
+        ["--no-enable-prefix-caching"],
+        ["--kv-cache-memory-bytes", "4194304"],
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        lines, gold = Path(folder) / "job.jsonl", None
+        lines.write_text("\n".join(job()) + "\n")
+        for number, flags in enumerate(settings):
+            out = Path(folder) / f"out-{number}.jsonl"
+            code, text = call([PROGRAM, "run", str(lines), "-o", str(out), *DEVICE, *flags], clock)
+            found = re.sub(r'"created":\d+', "", out.read_text()) if code == 0 else None
+            gold = found if number == 0 else gold
+            record("bits", " ".join(flags) or "defaults", code=code, same=found is not None and found == gold, said=last(text) if code else "")
+
+
+def sanitizer(clock):
+    for tool in ["memcheck", "racecheck", "initcheck"]:
+        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", PROGRAM, "generate", "A vector", "--max-tokens", "4", *DEVICE]
+        code, text = call(command, clock)
+        record("sanitizer", tool, code=code, said=last(text))
+
+
+def rates(clock):
+    for shape in SHAPES:
+        for name, flags in [
+            ("decode", ["-p", "0", "-n", "128", "--batch", "1,8,64"]),
+            ("prefill 2048", ["-p", "2048", "-n", "0"]),
+            ("prefill 8192", ["-p", "8192", "-n", "0"]),
+        ]:
+            item = f"{shape} {name}"
+            if is_known("rates", item) or clock.left() < 60:
+                continue
+            rows = max(2048, int(name.split()[-1])) if "prefill" in name else 2048
+            more = ["--dtype", "bf16", "--kv-cache-dtype", "bf16", "--max-num-batched-tokens", str(rows), "--json"]
+            command = [PROGRAM, "bench", "--dummy-weights", "--model", f"benches/shapes/{shape}", *DEVICE, *more, *flags]
+            code, text = call(command, clock)
+            found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+            record("rates", item, code=code, rows=found, said="" if found else last(text))
+
+
+def peers(clock):
+    script = ROOT / "benches/gpu/peers.py"
+    for shape in SHAPES:
+        if is_known("peers", shape) or clock.left() < 90:
+            continue
+        code, text = call([sys.executable, str(script), str(ROOT / "benches/shapes" / shape)], clock)
+        found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        record("peers", shape, code=code, rows=found, said="" if found else last(text))
+
+
+STAGES = [environment, ceilings, kernels, references, bits, rates, peers, sanitizer]
+
+
+def table():
+    """What there is, with shares of the ceilings of the same file."""
+    results = known()
+    limits = {result["name"]: result["rate"] for result in results if result["stage"] == "ceilings" and "rate" in result}
+    print("\n| what | found | share |\n|---|---|---|")
+    for result in results:
+        if result["stage"] == "references":
+            print(f"| {result['name']} | error {result['error']}, greedy {result['greedy']}, same bits {result['same']} | |")
+        elif result["stage"] == "bits":
+            print(f"| bits: {result['name']} | {'same' if result['same'] else 'DIFFERENT ' + result['said']} | |")
+        for row in result.get("rows", []):
+            rate, share = row.get("median_ts"), ""
+            of = [(row.get("bytes_per_token"), limits.get("read")), (row.get("flops_per_token"), limits.get("bf16 product"))]
+            shares = [amount * rate / limit for amount, limit in of if amount and limit and rate]
+            share = f"{max(shares):.0%}" if shares else ""
+            print(f"| {result['stage']}: {result['name']}, {row.get('test')} | {rate} tokens/s | {share} |")
+        if result.get("code"):
+            print(f"| {result['stage']}: {result['name']} | failed, code {result['code']}: {result.get('said', '')} | |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", help="only these, by name, with commas between")
+    parser.add_argument("--budget", type=float, default=2400, help="seconds for all stages")
+    parser.add_argument("--table", action="store_true", help="print what there is and end")
+    args = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    names = args.stage.split(",") if args.stage else [stage.__name__ for stage in STAGES]
+    unknown = set(names) - {stage.__name__ for stage in STAGES}
+    if unknown:
+        parser.error(f"no stage {', '.join(sorted(unknown))}; there are {', '.join(stage.__name__ for stage in STAGES)}")
+    if not args.table:
+        whole = Clock(args.budget)
+        for stage in STAGES:
+            if stage.__name__ not in names or whole.left() < 10:
+                continue
+            try:
+                stage(Clock(min(STAGE_SECONDS, whole.left())))
+            except Exception as error:  # one stage's fault is a result, and the others go on
+                record(stage.__name__, "fault", code=1, said=repr(error)[:300])
+    table()
+
+
+main()

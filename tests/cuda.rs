@@ -1,0 +1,155 @@
+//! The CUDA path from the command line to the launches, on a driver that computes on the host (`kernels/fake-cuda`): every address, launch,
+//! copy and graph is the engine's own, only the arithmetic is not a GPU's.
+
+#[path = "common/families.rs"]
+mod families;
+
+use families::{Kind, families};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// The folder of the driver, built on first use.
+fn driver() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--profile", "test", "-p", "millstream-fake-cuda"]);
+        build.args(["--message-format", "json"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        let built = build.stderr(Stdio::inherit()).output().expect("cargo runs");
+        assert!(built.status.success(), "the driver is built");
+        let said = String::from_utf8(built.stdout).expect("messages are text");
+        let mut libraries =
+            said.lines().filter_map(|line| line.split('"').find(|part| part.ends_with("/libfake_cuda.so")));
+        let library = libraries.next_back().expect("cargo says where the library is");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cuda").join(std::process::id().to_string());
+        std::fs::create_dir_all(&folder).expect("room for a folder");
+        std::fs::copy(library, folder.join("libcuda.so.1")).expect("room for the library");
+        folder
+    })
+}
+
+/// The binary with these arguments, on the driver.
+fn millstream(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command.args(arguments).env("LD_LIBRARY_PATH", driver()).stdin(Stdio::null());
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A file of one test's own.
+fn file(name: &str) -> PathBuf {
+    driver().join(name)
+}
+
+#[test]
+fn every_family_gives_its_reference() {
+    for name in families(&[Kind::Dense, Kind::Experts, Kind::Recurrent]) {
+        let report = file(&format!("{name}.json"));
+        let model = format!("tests/conformance/{name}");
+        let mut command = millstream(&["parity", "--device", "cuda", "--model", &model]);
+        let output = command.env("FAKE_CUDA_REPORT", &report).output().expect("the binary runs");
+        assert!(output.status.success(), "{name}: {}", said(&output));
+        let report = std::fs::read_to_string(&report).expect("the driver reports");
+        assert!(!report.contains("\"replays\":0,"), "{name}: generated rows come from graphs: {report}");
+    }
+}
+
+/// Largest error of a parity run.
+fn largest(output: &Output) -> f32 {
+    let text = said(output);
+    let errors = text.lines().filter_map(|line| line.split("largest error ").nth(1));
+    let errors = errors.map(|rest| rest.split(';').next().and_then(|number| number.parse().ok()).expect("a number"));
+    errors.fold(f32::NAN, f32::max)
+}
+
+#[test]
+fn rounded_to_bf16_they_stay_within_a_bound() {
+    // Activations are rounded too, where the cores round weights and keys only.
+    for (name, bound) in [("llama", 0.1), ("qwen3", 0.2), ("gemma2", 0.08), ("mixtral", 0.1)] {
+        let model = format!("tests/conformance/{name}");
+        let flags = ["--dtype", "bf16", "--kv-cache-dtype", "bf16", "--tolerance", "1"];
+        let mut command = millstream(&["parity", "--device", "cuda", "--model", &model]);
+        let output = command.args(flags).output().expect("the binary runs");
+        let error = largest(&output);
+        assert!(error < bound, "{name}: {error}, wanted below {bound}: {}", said(&output));
+    }
+}
+
+#[test]
+fn company_chunks_and_the_prefix_cache_do_not_change_a_bit() {
+    let line = |number: usize| {
+        let (prompt, sampling) =
+            (["A vector", "Ownership is one of the things that a reader meets", "x"][number % 3], number % 2);
+        format!(
+            "{{\"custom_id\": \"{number}\", \"prompt\": \"{prompt} {}\", \"max_tokens\": {}, \"temperature\": {sampling}, \"logprobs\": 2}}\n",
+            number % 5,
+            1 + number * 7 % 11
+        )
+    };
+    let job = file("job.jsonl");
+    std::fs::write(&job, (0..10).map(line).collect::<String>()).expect("room for a job");
+    let run = |number: usize, flags: &[&str]| {
+        let out = file(&format!("out-{number}.jsonl"));
+        let mut command = millstream(&["run", "--device", "cuda", "--no-supervise"]);
+        let output = command.arg(&job).arg("-o").arg(&out).args(flags).output().expect("the binary runs");
+        assert!(output.status.success(), "{flags:?}: {}", said(&output));
+        let text = std::fs::read_to_string(out).expect("results");
+        text.split("\"created\":").map(|part| part.trim_start_matches(char::is_numeric)).collect::<String>()
+    };
+    let gold = run(0, &[]);
+    for (number, flags) in [
+        vec!["--max-num-seqs", "1"],
+        vec!["--max-num-batched-tokens", "5", "--max-num-seqs", "3"],
+        vec!["--no-enable-prefix-caching", "--kv-cache-memory-bytes", "1000000"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert!(run(number + 1, flags) == gold, "{flags:?}");
+    }
+}
+
+#[test]
+fn a_pipeline_may_mix_gpus_and_cores() {
+    for devices in ["cuda:0,cpu:0", "cpu:0,cuda:0"] {
+        let flags = ["parity", "--model", "tests/conformance/qwen3", "-pp", "2", "--devices", devices];
+        let output = millstream(&flags).output().expect("the binary runs");
+        assert!(output.status.success(), "{devices}: {}", said(&output));
+    }
+}
+
+#[test]
+fn memory_that_a_gpu_lacks_is_named() {
+    let flags = ["generate", "x", "--device", "cuda", "--kv-cache-memory-bytes", "100000000"];
+    let output = millstream(&flags).env("FAKE_CUDA_BYTES", "20000000").output().expect("the binary runs");
+    assert!(!output.status.success() && said(&output).contains("cuda:0"), "{}", said(&output));
+}
+
+/// The binary on a machine without a driver: where no library can be found.
+fn without(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_millstream"));
+    command.args(arguments).env_remove("LD_LIBRARY_PATH").stdin(Stdio::null()).output().expect("the binary runs")
+}
+
+#[test]
+fn without_a_driver_cuda_is_refused_and_auto_says_what_it_does() {
+    let there = Path::new("/dev/nvidia0").exists();
+    let refused = without(&["generate", "x", "--device", "cuda", "--max-tokens", "1"]);
+    let auto = without(&["generate", "x", "--max-tokens", "1"]);
+    assert!(auto.status.success(), "{}", said(&auto));
+    if there {
+        return;
+    }
+    let why = "millstream: --device cuda: no libcuda.so.1: there is no NVIDIA driver here; --device cpu computes on the cores, \
+               --device auto on what there is\n";
+    assert_eq!((refused.status.code(), said(&refused).as_str()), (Some(78), why));
+    let note = "note: device: the cores (no libcuda.so.1: there is no NVIDIA driver here)";
+    assert!(said(&auto).contains(note), "{}", said(&auto));
+    let named = without(&["generate", "x", "--devices", "cuda:0"]);
+    let wanted = "no GPU: no libcuda.so.1: there is no NVIDIA driver here";
+    assert!(named.status.code() == Some(78) && said(&named).contains(wanted), "{}", said(&named));
+}

@@ -191,3 +191,16 @@ def test_rows_of_the_other_kind_are_left_alone():
     case = Case([Span(10, 4, 12)], Shape(), "f32")
     case.prompt()
     assert not torch.isnan(case.y[:2]).any() and unwritten(case.y[2:])
+
+
+def test_prompt_can_take_all_rows_in_one_form():
+    """Whether a row is a prompt row changes nothing then."""
+    found = []
+    for end in (18, 20):
+        case = Case([Span(14, 6, end)], Shape(group=1), "f32")
+        case.step.spans[0].prompt = 2**31 - 1
+        case.step.span_prompt.fill_(2**31 - 1)
+        case.prompt()
+        case.check()
+        found.append(case.y)
+    assert torch.equal(found[0], found[1])

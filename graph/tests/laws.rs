@@ -574,3 +574,10 @@ fn the_form_of_longrope_is_the_plans() {
         assert_eq!(json.contains("4.0"), form == "long", "only the form that is used is in the plan");
     }
 }
+
+#[test]
+fn attention_has_two_forms_on_a_gpu_and_one_on_the_cores() {
+    let forms = |devices: &[&str]| compile(&model(), &deployment(devices)).expect("a lawful plan").has_two_forms();
+    assert!(!forms(&["cpu:0", "cpu:1"]));
+    assert!(forms(&["cuda:0"]) && forms(&["cpu:0", "cuda:0"]));
+}

@@ -129,10 +129,12 @@ impl Call {
         }
     }
 
-    /// Whether it computes a generated row in another form than a prompt row, so that their bits differ.
-    pub fn has_two_forms(&self) -> bool {
+    /// Whether it computes a generated row in another form than a prompt row, on a GPU or on the cores, so that their bits differ: scans do, and
+    /// on a GPU attention does, whose generated rows have their past in splits.
+    pub fn has_two_forms(&self, on_gpu: bool) -> bool {
         match self {
             Call::Scan { .. } => true,
+            Call::Attend { .. } => on_gpu,
             Call::ShortConv { .. }
             | Call::Gather { .. }
             | Call::Positions { .. }
@@ -148,7 +150,6 @@ impl Call {
             | Call::Weigh { .. }
             | Call::ContractEach { .. }
             | Call::Concat { .. }
-            | Call::Attend { .. }
             | Call::Gated { .. }
             | Call::Unary { .. }
             | Call::Binary { .. }

@@ -87,7 +87,10 @@ impl Plan {
     /// Whether a row's bits depend on whether it is a prompt row or a generated one.
     pub fn has_two_forms(&self) -> bool {
         let calls = |a: &ActorPlan| match &a.role {
-            Role::Stage { program, .. } => program.calls.iter().any(Call::has_two_forms),
+            Role::Stage { program, .. } => {
+                let on_gpu = a.device.is_some_and(|device| self.0.devices[device.index()].is_gpu());
+                program.calls.iter().any(|call| call.has_two_forms(on_gpu))
+            }
             Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => false,
         };
         self.0.actors.iter().any(calls)

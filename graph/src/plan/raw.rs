@@ -56,6 +56,13 @@ pub struct DevicePlan {
     pub buffer_bytes: u64,
 }
 
+impl DevicePlan {
+    /// Whether it is a GPU: `cuda:0`.
+    pub fn is_gpu(&self) -> bool {
+        self.name.starts_with("cuda:")
+    }
+}
+
 /// Pages of layers whose queries read a window of their past: what lies behind it is given up while a sequence runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct WindowPages {

@@ -40,8 +40,10 @@ pub struct CudaExecutor {
     staging: Staging,
     program: Program,
     weights: Vec<Arc<DeviceWeight>>,
+    #[expect(dead_code, reason = "launches name this memory")]
     pages: Vec<Pages>,
     splits: Splits,
+    #[expect(dead_code, reason = "launches name this memory")]
     kept: Vec<DeviceMemory>,
     limits: Limits,
     window: Option<u32>,
@@ -148,14 +150,6 @@ impl CudaExecutor {
             window,
             positions_max,
         })
-    }
-
-    /// Bytes that it holds of the device, weights left out.
-    pub fn bytes(&self) -> u64 {
-        let pages = self.pages.iter().flat_map(|pages| [&pages.keys, &pages.values]);
-        let ports = self.bases.inputs.iter().chain(&self.bases.outputs).chain([&self.bases.scratch]);
-        let splits = [&self.splits.largest, &self.splits.sums, &self.splits.values];
-        pages.chain(ports).chain(splits).chain(&self.kept).map(DeviceMemory::bytes).sum()
     }
 
     fn admit(&self, step: &Step, inputs: &[&Memory], outputs: &[&mut Memory]) -> Result<(), KernelError> {

@@ -68,6 +68,11 @@ fn t34_missing_corrupt_or_endless() {
         &good.replace(r#""post_processor":null"#, template),
         "tokenizer.json: not a tokenizer: its post_processor adds a token that is not among its special_tokens; fetch the file again",
     );
+    let bert = r#""post_processor":{"type":"BertProcessing","sep":["a",5],"cls":["b",1]}"#;
+    check(
+        &good.replace(r#""post_processor":null"#, bert),
+        "tokenizer.json: not a tokenizer: its post_processor adds id 5, and ids end before 3; fetch the file again",
+    );
     let lone = good.replace(r#""decoder":{"type""#, r#""decoder":{"x":"\udc00","type""#);
     let said = load(&lone).unwrap_err().to_string();
     assert!(said.contains("lone leading surrogate in hex escape"), "{said}");

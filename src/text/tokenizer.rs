@@ -93,13 +93,16 @@ impl Tokenizer {
         // Settings of a training run, stored by accident; a prompt is never cut or filled up in silence.
         library.with_truncation(None).map_err(|error| corrupt(error.to_string()))?;
         library.with_padding(None);
-        // A template that adds a token which it does not have: no text could be encoded.
-        held(|| library.post_process(Encoding::default(), None, true), TEMPLATE).map_err(corrupt)?;
         for Added { id, content } in &outline.added_tokens {
             agrees(file, &library, *id, content)?;
         }
         let vocab = library.get_vocab(true);
         let vocabulary_len = vocab.values().max().map_or(0, |&largest| largest.saturating_add(1));
+        // What is added to every text: a token that the template does not have, or an id that nothing has.
+        let added = held(|| library.post_process(Encoding::default(), None, true), TEMPLATE).map_err(corrupt)?;
+        if let Some(id) = added.get_ids().iter().find(|&&id| id >= vocabulary_len) {
+            return Err(corrupt(format!("its post_processor adds id {id}, and ids end before {vocabulary_len}")));
+        }
         let mut known: Vec<u32> = vocab.into_values().collect();
         known.sort_unstable();
         known.dedup();

@@ -101,7 +101,7 @@ fn c24_c25_sizes_and_rotations_that_cannot_be() {
         json!({"vocab_size": -5, "num_hidden_layers": 0, "intermediate_size": 1e18}),
         "config.json: intermediate_size is 1e+18; allowed: a whole number from 1 to 16777216\n\
          config.json: vocab_size is -5; allowed: a whole number from 1 to 16777216\n\
-         config.json: num_hidden_layers is 0; allowed: a whole number from 1 to 512",
+         config.json: num_hidden_layers is 0; allowed: a whole number from 1 to 256",
     );
     refused(
         json!({"hidden_size": 18}),

@@ -18,8 +18,8 @@ pub use labels::{Activation, Labels};
 const COUNT_MAX: u64 = 1 << 24;
 /// Counts that weights are multiplied by, and what no model comes near: a short text must not describe a million of them.
 const FEW: [(&str, u64); 5] = [
-    ("num_hidden_layers", 512),
-    ("n_layer", 512),
+    ("num_hidden_layers", 256),
+    ("n_layer", 256),
     ("num_experts", 1024),
     ("num_local_experts", 1024),
     ("n_routed_experts", 1024),

@@ -53,7 +53,7 @@ fn c24_to_c33_settings_that_cannot_be() {
         78,
         &["expert-parallel-size 2 of tensor 4; legal degrees: 1, 4"],
     );
-    refused(&format!("plan --model {model} -ep 2"), 78, &["expert-parallel-size 2 of tensor 1; legal degrees: 1:"]);
+    refused(&format!("plan --model {model} -ep 3"), 78, &["expert-parallel-size 3 does not divide"]);
     refused("plan -dp 0", 78, &["data-parallel-size"]);
     refused("plan -dp 2 --devices cpu:0", 78, &["1 devices for tensor 1 × pipeline 1 × data 2 = 2 ranks"]);
     refused(

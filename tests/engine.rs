@@ -59,6 +59,8 @@ fn every_layout_is_within_tolerance_of_the_reference() {
     }
     for name in experts() {
         run_parity(name, &["-tp", "2", "-ep", "2"]);
+        run_parity(name, &["-ep", "2"]);
+        run_parity(name, &["-ep", "4", "-pp", "2"]);
         run_parity(name, &["-tp", "2", "-ep", "2", "-pp", "2", "--max-num-batched-tokens", "7"]);
     }
 }

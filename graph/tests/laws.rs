@@ -462,7 +462,7 @@ fn configurations() {
         &[
             "config.json: intermediate_size is 1e+18; allowed: a whole number from 1 to 16777216",
             "config.json: vocab_size is -5; allowed: a whole number from 1 to 16777216",
-            "config.json: num_hidden_layers is 0; allowed: a whole number from 1 to 512",
+            "config.json: num_hidden_layers is 0; allowed: a whole number from 1 to 256",
         ],
     );
     configured(

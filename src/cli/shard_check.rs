@@ -48,7 +48,10 @@ impl Layout {
                     }
                     if tensor > 1 {
                         all.push(Self { expert: tensor, ..layout });
+                        continue;
                     }
+                    let experts = 2..=DEVICES_MAX / data / pipeline;
+                    all.extend(experts.map(|expert| Self { expert, ..layout }));
                 }
             }
         }
@@ -77,7 +80,7 @@ impl Layout {
 
     /// Whether the law promises the bits of one device.
     fn keeps_bits(self, numerics: Numerics) -> bool {
-        self.tensor == 1 || numerics == Numerics::Tree
+        self.tensor * self.expert == 1 || numerics == Numerics::Tree
     }
 }
 

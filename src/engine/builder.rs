@@ -12,7 +12,9 @@ use actors::trace::Trace;
 use actors::wiring::{Fittings, wire};
 use graph::DType;
 use graph::models::{self, Architecture, Family};
-use graph::plan::{Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, compile_captured, device_faults};
+use graph::plan::{
+    Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, compile_captured, device_faults, stage_ranks,
+};
 use kernels::{Isa, TeamSpec};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -133,7 +135,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Ranks that the experts of a layer are dealt out to: 1, or all that share the layer.
+    /// Ranks that the experts of a layer are dealt out to: 1, or all that share the layer; without those, so many ranks that each compute all
+    /// of the rest.
     pub fn expert_parallel_size(mut self, degree: u32) -> Self {
         self.expert = degree;
         self
@@ -177,7 +180,8 @@ impl EngineBuilder {
 
     /// Devices of all replicas together.
     fn device_count(&self) -> usize {
-        let ranks = [self.tensor, self.pipeline, self.data].into_iter().fold(1, u32::saturating_mul);
+        let ranks =
+            [stage_ranks(self.tensor, self.expert), self.pipeline, self.data].into_iter().fold(1, u32::saturating_mul);
         self.devices.as_ref().map_or(ranks as usize, Vec::len)
     }
 
@@ -267,14 +271,14 @@ impl EngineBuilder {
 
     /// The devices of each replica.
     fn replica_devices(&self) -> Result<Vec<Vec<DeviceSpec>>, Error> {
-        let ranks = self.tensor.saturating_mul(self.pipeline);
+        let ranks = stage_ranks(self.tensor, self.expert).saturating_mul(self.pipeline);
         let all = devices::specs(self.asked(), ranks.saturating_mul(self.data))?;
         let mut faults = vec![];
         if self.data == 0 {
             faults.push(PlanError::Setting { setting: "data-parallel-size", value: 0, allowed: "1 or more".into() });
         }
         if self.data > 1 {
-            faults.extend(device_faults(&all, [self.tensor, self.pipeline, self.data]));
+            faults.extend(device_faults(&all, [stage_ranks(self.tensor, self.expert), self.pipeline, self.data]));
         }
         if !faults.is_empty() {
             return Err(EngineError::Plan(faults).into());

@@ -36,7 +36,7 @@ pub enum PlanError {
     },
     /// Experts over other ranks than there are.
     #[error(
-        "expert-parallel-size {asked} of tensor {tensor}; legal degrees: {}: experts are cut over all tensor ranks of a stage, or over none (data-parallel replicas share none)",
+        "expert-parallel-size {asked} of tensor {tensor}; legal degrees: {}: experts are dealt out to all tensor ranks of a stage, or to none",
         list(legal)
     )]
     ExpertDegree {

@@ -30,7 +30,7 @@ pub use raw::{
     ActorId, ActorPlan, CapturePlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role,
     Settings, StateSlots, VERSION, WindowPages,
 };
-pub use settings::{Bounds, Deployment, DeviceSpec, Numerics};
+pub use settings::{Bounds, Deployment, DeviceSpec, Numerics, stage_ranks};
 pub use shard::{Dist, Layout, Rule, Rules};
 
 use crate::axis::ValueId;
@@ -167,13 +167,19 @@ pub fn compile_captured(
     };
     let mut faults = vec![];
     let mut settings = settings::resolve(deployment, &mut faults);
-    faults.extend(device_faults(&deployment.devices, [deployment.tensor, deployment.pipeline, 1]));
+    faults.extend(device_faults(&deployment.devices, [deployment.ranks(), deployment.pipeline, 1]));
     let layers = partition::layers(model, deployment.pipeline.max(1), deployment.layer_partition.as_deref())
         .map_err(|fault| faults.push(fault));
     let rules = rules(model, deployment, &mut faults);
-    let sharded = shard::shard(model, deployment.tensor.max(1), &rules).map_err(|more| faults.extend(more));
+    let sharded = shard::shard(model, deployment.ranks().max(1), &rules).map_err(|more| faults.extend(more));
     let (Ok(layers), Ok(sharded), true) = (layers, sharded, faults.is_empty()) else { return Err(faults) };
     settings.notes.extend(sharded.notes.iter().cloned());
+    if deployment.tensor == 1 && deployment.expert > 1 {
+        settings.notes.push(format!(
+            "expert-parallel-size {}: experts are dealt out to the ranks of a stage, and every rank computes all of the rest",
+            deployment.expert
+        ));
+    }
     settings.notes.extend(stretched(model, settings.max_model_len));
     let whole = partition::partition(fuse::fuse(bridge::bridges(sharded, captured)), layers);
     let mut plan = RawPlan {
@@ -222,6 +228,9 @@ fn rules(model: &Model, deployment: &Deployment<'_>, faults: &mut Vec<PlanError>
     }
     if !model.nodes().iter().any(|node| matches!(node.op, Op::Route { .. })) {
         faults.push(PlanError::NoExperts { asked, family: family.into() });
+    } else if tensor == 1 {
+        // Only experts are dealt out: everything else is whole on every rank.
+        return Rules { tree, tensor: vec![], ..Rules::by_expert() };
     } else if asked != tensor {
         let mut legal = vec![1, tensor.max(1)];
         legal.dedup();

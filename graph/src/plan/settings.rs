@@ -78,6 +78,18 @@ pub struct Deployment<'a> {
     pub cache_dtype: DType,
 }
 
+impl Deployment<'_> {
+    /// Ranks of a stage: those that share its layers, or where only experts are dealt out, those that have them.
+    pub fn ranks(&self) -> u32 {
+        stage_ranks(self.tensor, self.expert)
+    }
+}
+
+/// Ranks of a stage of these tensor and expert degrees.
+pub fn stage_ranks(tensor: u32, expert: u32) -> u32 {
+    if tensor == 1 { expert.max(1) } else { tensor }
+}
+
 /// The settings of a run.
 pub(super) fn resolve(deployment: &Deployment<'_>, faults: &mut Vec<PlanError>) -> Settings {
     let Bounds { max_num_seqs, max_num_batched_tokens, max_model_len, kv_cache_memory_bytes, sampled_rows_max } =

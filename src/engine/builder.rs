@@ -178,10 +178,14 @@ impl EngineBuilder {
         self
     }
 
+    /// Ranks of a stage, stages and replicas.
+    fn degrees(&self) -> [u32; 3] {
+        [stage_ranks(self.tensor, self.expert), self.pipeline, self.data]
+    }
+
     /// Devices of all replicas together.
     fn device_count(&self) -> usize {
-        let ranks =
-            [stage_ranks(self.tensor, self.expert), self.pipeline, self.data].into_iter().fold(1, u32::saturating_mul);
+        let ranks = self.degrees().into_iter().fold(1, u32::saturating_mul);
         self.devices.as_ref().map_or(ranks as usize, Vec::len)
     }
 
@@ -271,14 +275,14 @@ impl EngineBuilder {
 
     /// The devices of each replica.
     fn replica_devices(&self) -> Result<Vec<Vec<DeviceSpec>>, Error> {
-        let ranks = stage_ranks(self.tensor, self.expert).saturating_mul(self.pipeline);
-        let all = devices::specs(self.asked(), ranks.saturating_mul(self.data))?;
+        let ranks = self.degrees().into_iter().fold(1, u32::saturating_mul);
+        let all = devices::specs(self.asked(), ranks)?;
         let mut faults = vec![];
         if self.data == 0 {
             faults.push(PlanError::Setting { setting: "data-parallel-size", value: 0, allowed: "1 or more".into() });
         }
         if self.data > 1 {
-            faults.extend(device_faults(&all, [stage_ranks(self.tensor, self.expert), self.pipeline, self.data]));
+            faults.extend(device_faults(&all, self.degrees()));
         }
         if !faults.is_empty() {
             return Err(EngineError::Plan(faults).into());

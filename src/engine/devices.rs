@@ -1,7 +1,7 @@
 //! The devices of this process: cores and memory, divided over the devices of a plan.
 
 use super::EngineError;
-use graph::plan::DeviceSpec;
+use graph::plan::{DeviceSpec, gpu_number};
 use kernels::cuda::{self, Probe, probe};
 use kernels::{Team, TeamSpec};
 use std::sync::{Arc, OnceLock};
@@ -54,14 +54,10 @@ pub(crate) struct Asked<'a> {
     pub(crate) memory: Option<u64>,
 }
 
-/// The number of a GPU, by the name of a device: `cuda:0`.
-pub(crate) fn gpu(name: &str) -> Option<u32> {
-    name.strip_prefix("cuda:").and_then(|number| number.parse().ok())
-}
-
 /// The maker's name of a GPU, by the name of a device; `None` for the cores.
 pub(crate) fn gpu_model(name: &str) -> Option<String> {
-    gpu(name).map(|number| cuda::Device::open(number).map_or_else(|fault| fault.to_string(), |device| device.model()))
+    gpu_number(name)
+        .map(|number| cuda::Device::open(number).map_or_else(|fault| fault.to_string(), |device| device.model()))
 }
 
 /// What there is of GPUs; looked for once a process.
@@ -94,7 +90,7 @@ pub(crate) fn specs(asked: Asked<'_>, ranks: u32) -> Result<Vec<DeviceSpec>, Eng
         Probe::Devices(count) => *count,
         Probe::Absent(_) => 0,
     };
-    let exists = |name: &String| match gpu(name) {
+    let exists = |name: &String| match gpu_number(name) {
         Some(number) => number < there,
         None => matches!(name.strip_prefix("cpu:").map(str::parse::<u16>), Some(Ok(_))),
     };
@@ -102,16 +98,16 @@ pub(crate) fn specs(asked: Asked<'_>, ranks: u32) -> Result<Vec<DeviceSpec>, Eng
     if !missing.is_empty() {
         let gpus = match gpus() {
             Probe::Devices(count) => format!(", and cuda:0 to cuda:{}", count - 1),
-            Probe::Absent(why) if missing.iter().any(|name| gpu(name).is_some()) => format!("; no GPU: {why}"),
+            Probe::Absent(why) if missing.iter().any(|name| gpu_number(name).is_some()) => format!("; no GPU: {why}"),
             Probe::Absent(_) => String::new(),
         };
         let has = format!("cpu:K for any K, over {} cores{gpus}", cores());
         return Err(EngineError::Device { devices: missing, has });
     }
-    let on_cores = found.iter().filter(|name| gpu(name).is_none()).count() as u64;
+    let on_cores = found.iter().filter(|name| gpu_number(name).is_none()).count() as u64;
     let share = asked.memory.unwrap_or_else(available_bytes) / on_cores.max(1);
     let spec = |name: String| {
-        let memory_bytes = match gpu(&name) {
+        let memory_bytes = match gpu_number(&name) {
             Some(number) => asked.memory.map_or_else(|| gpu_bytes(number), Ok)?,
             None => share,
         };

@@ -50,23 +50,14 @@ impl<'a> Loader<'a> {
         plan: &Plan,
         teams: &[Arc<Team>],
     ) -> Result<BTreeMap<usize, Box<dyn Execute>>, Error> {
-        let settings = &plan.data().settings;
-        let limits = Limits {
-            rows_max: settings.max_num_batched_tokens,
-            sampled_max: settings.sampled_rows_max,
-            pages: plan.pages(),
-            window_pages: plan.windows().pages,
-            slots: plan.slots(),
-            spans_max: settings.max_num_seqs,
-            span_pages_max: settings.max_model_len.div_ceil(graph::plan::PAGE_ROWS),
-        };
+        let limits = Limits::of(plan);
         let mut executors = BTreeMap::new();
         for (number, actor) in plan.data().actors.iter().enumerate() {
             let (Role::Stage { program, .. }, Some(device)) = (&actor.role, actor.device) else { continue };
             let _span = info_span!("weights", of = actor.name.as_str()).entered();
-            let name = &plan.data().devices[device.index()].name;
+            let gpu = plan.data().devices[device.index()].gpu();
             let team = &teams[device.index()];
-            let executor = match super::devices::gpu(name) {
+            let executor = match gpu {
                 Some(gpu) => self.on_gpu(gpu, program, limits, team)?,
                 None => self.on_cores(device.index(), program, limits, team)?,
             };

@@ -156,16 +156,7 @@ impl RowSource for Rows {
 }
 
 fn executors(plan: &Plan) -> BTreeMap<usize, Box<dyn Execute>> {
-    let settings = &plan.data().settings;
-    let limits = Limits {
-        rows_max: settings.max_num_batched_tokens,
-        sampled_max: settings.sampled_rows_max,
-        pages: plan.pages(),
-        window_pages: plan.windows().pages,
-        slots: plan.slots(),
-        spans_max: settings.max_num_seqs,
-        span_pages_max: settings.max_model_len.div_ceil(graph::plan::PAGE_ROWS),
-    };
+    let limits = Limits::of(plan);
     let load = |spec: &WeightSpec, team: &Team| {
         let name = spec.name.bytes().fold(7u64, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
         Weight::load(spec, &Rows(name), team).expect("finite weights")

@@ -28,7 +28,7 @@ pub use call::{CacheSpec, Call, Cut, Operand, Place, Program, RowSet, StateSpec,
 pub use error::PlanError;
 pub use raw::{
     ActorId, ActorPlan, CapturePlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role,
-    Settings, StateSlots, VERSION, WindowPages,
+    Settings, StateSlots, VERSION, WindowPages, gpu_number,
 };
 pub use settings::{Bounds, Deployment, DeviceSpec, Numerics, stage_ranks};
 pub use shard::{Dist, Layout, Rule, Rules};
@@ -88,7 +88,7 @@ impl Plan {
     pub fn has_two_forms(&self) -> bool {
         let calls = |a: &ActorPlan| match &a.role {
             Role::Stage { program, .. } => {
-                let on_gpu = a.device.is_some_and(|device| self.0.devices[device.index()].is_gpu());
+                let on_gpu = a.device.is_some_and(|device| self.0.devices[device.index()].gpu().is_some());
                 program.calls.iter().any(|call| call.has_two_forms(on_gpu))
             }
             Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => false,

@@ -57,10 +57,15 @@ pub struct DevicePlan {
 }
 
 impl DevicePlan {
-    /// Whether it is a GPU: `cuda:0`.
-    pub fn is_gpu(&self) -> bool {
-        self.name.starts_with("cuda:")
+    /// The number of a GPU; `None` for the cores.
+    pub fn gpu(&self) -> Option<u32> {
+        gpu_number(&self.name)
     }
+}
+
+/// The number of a GPU, by the name of a device: `cuda:0`.
+pub fn gpu_number(name: &str) -> Option<u32> {
+    name.strip_prefix("cuda:").and_then(|number| number.parse().ok())
 }
 
 /// Pages of layers whose queries read a window of their past: what lies behind it is given up while a sequence runs.

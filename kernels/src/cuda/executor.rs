@@ -11,11 +11,12 @@ use super::prepare;
 use super::site::{Bases, Pages, Site, Splits};
 use super::weights::DeviceWeight;
 use crate::error::KernelError;
-use crate::executor::{Execute, Limits, admit, check, most_ports};
+use crate::executor::admit::{self, Gate};
+use crate::executor::{Execute, Limits, Port, check, ports};
 use crate::memory::Memory;
 use crate::ops;
 use crate::step::Step;
-use graph::plan::{Call, PAGE_ROWS, Place, Program, RowSet};
+use graph::plan::{Call, PAGE_ROWS, Program};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,14 +47,13 @@ pub struct CudaExecutor {
     #[expect(dead_code, reason = "launches name this memory")]
     kept: Vec<DeviceMemory>,
     limits: Limits,
-    window: Option<u32>,
-    positions_max: u32,
+    gate: Gate,
 }
 
-/// Pinned memory of the host for inputs and outputs.
+/// The inputs and outputs, each with pinned memory of the host.
 struct Staging {
-    inputs: Vec<Pinned>,
-    outputs: Vec<Pinned>,
+    inputs: Vec<(Port, Pinned)>,
+    outputs: Vec<(Port, Pinned)>,
 }
 
 impl CudaExecutor {
@@ -73,10 +73,8 @@ impl CudaExecutor {
             return Err(faults);
         }
         let one = |fault: DriverFault| vec![fault.into()];
-        let windows = program.windows();
-        let window = windows.iter().flatten().copied().max().filter(|_| limits.window_pages > 0);
-        let is_windowed: Vec<bool> = windows.iter().map(|own| own.is_some() && window.is_some()).collect();
-        let pages = take_pages(device, &program, limits, &is_windowed).map_err(one)?;
+        let gate = Gate::new(&program, &specs, limits);
+        let pages = take_pages(device, &program, limits, &gate.windowed(&program)).map_err(one)?;
         let states = program.states.iter().map(|spec| {
             let bytes = spec.elements * u64::from(limits.slots) * 4;
             Ok((DeviceMemory::zeroed(device, bytes, "recurrent states")?, spec.elements))
@@ -86,11 +84,11 @@ impl CudaExecutor {
         let bounds = Bounds { limits, tile_rows: prepare::tile_rows(&program), portion: splits.portion };
         let meta = Meta::new(device, bounds).map_err(one)?;
         let (bases, staging) = take_buffers(device, &program, limits).map_err(one)?;
-        let [parts, rounded] = ops::contract::cuda::room(&program, &specs, limits.rows_max.max(limits.sampled_max));
+        let rows_max = limits.rows_max.max(limits.sampled_max);
+        let [parts, rounded] = ops::contract::cuda::room(&program, &specs, rows_max);
         let take = |bytes, what| DeviceMemory::zeroed(device, bytes, what).map_err(one);
         let shared = [take(parts, "sums of runs")?, take(rounded, "rounded activations")?];
         let mut kept = vec![];
-        let rows_max = limits.rows_max.max(limits.sampled_max);
         let lists = ops::experts::cuda::take(&program, &specs, rows_max, |bytes| {
             let memory = DeviceMemory::zeroed(device, bytes, "lists of choices")?;
             let at = memory.address();
@@ -127,11 +125,6 @@ impl CudaExecutor {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let positions = |call: &Call| {
-            let Call::Positions { table, .. } = call else { return u32::MAX };
-            weights.get(table.0 as usize).map_or(0, |weight| weight.spec().n)
-        };
-        let positions_max = program.calls.iter().map(positions).min().unwrap_or(u32::MAX);
         let stream = Stream::new(device, true).map_err(one)?;
         Ok(Self {
             stream,
@@ -147,21 +140,8 @@ impl CudaExecutor {
             splits,
             kept,
             limits,
-            window,
-            positions_max,
+            gate,
         })
-    }
-
-    fn admit(&self, step: &Step, inputs: &[&Memory], outputs: &[&mut Memory]) -> Result<(), KernelError> {
-        admit::step(step, self.limits, (PAGE_ROWS, self.positions_max))?;
-        admit::tables(step, self.limits)?;
-        if let Some(window) = self.window {
-            admit::windows(step, window, self.limits, PAGE_ROWS)?;
-        }
-        if !self.program.states.is_empty() {
-            admit::states(step, self.limits)?;
-        }
-        admit::buffers(&self.program, step, inputs, outputs)
     }
 
     /// Enqueues all of a step that has `counts`.
@@ -249,18 +229,13 @@ fn take_splits(device: &Arc<Device>, program: &Program, limits: Limits) -> Resul
 
 /// Buffers for the ports of the largest step, on the device and on the host, and scratch memory.
 fn take_buffers(device: &Arc<Device>, program: &Program, limits: Limits) -> Result<(Bases, Staging), DriverFault> {
-    let (inputs, outputs) = most_ports(program, |operand| {
-        let rows = match operand.rows {
-            RowSet::All => limits.rows_max,
-            RowSet::Sampled => limits.sampled_max,
-        };
-        u64::from(rows) * u64::from(operand.width) * 4
-    });
-    let on_device = |bytes: &[u64]| -> Result<Vec<_>, DriverFault> {
-        bytes.iter().map(|&bytes| DeviceMemory::zeroed(device, bytes, "a port")).collect()
+    let (inputs, outputs) = ports(program);
+    let most = |port: &Port| port.bytes(limits.rows_max, limits.sampled_max);
+    let on_device = |ports: &[Port]| -> Result<Vec<_>, DriverFault> {
+        ports.iter().map(|port| DeviceMemory::zeroed(device, most(port), "a port")).collect()
     };
-    let on_host = |bytes: &[u64]| -> Result<Vec<_>, DriverFault> {
-        bytes.iter().map(|&bytes| Pinned::zeroed(device, bytes as usize)).collect()
+    let on_host = |ports: &[Port]| -> Result<Vec<_>, DriverFault> {
+        ports.iter().map(|port| Ok((*port, Pinned::zeroed(device, most(port) as usize)?))).collect()
     };
     let scratch = DeviceMemory::zeroed(device, program.scratch_bytes, "scratch memory")?;
     let staging = Staging { inputs: on_host(&inputs)?, outputs: on_host(&outputs)? };
@@ -277,45 +252,28 @@ impl Execute for CudaExecutor {
     }
 
     fn run(&mut self, step: &Step, inputs: &[&Memory], outputs: &mut [&mut Memory]) -> Result<(), KernelError> {
-        self.admit(step, inputs, outputs)?;
+        self.gate.admit(&self.program, step, inputs, outputs)?;
+        admit::tables(step, self.limits)?;
         self.stream.device().bind()?;
         let counts = self.meta.fill(step, &self.stream)?;
-        for (port, input) in inputs.iter().enumerate() {
-            let bytes = self.port_bytes(Place::Input(port as u16), &counts).min(input.len());
-            let staged = &mut self.staging.inputs[port].as_bytes_mut()[..bytes];
+        let bytes_of = |port: &Port| port.bytes(counts.rows, counts.sampled) as usize;
+        for (((port, staged), at), input) in self.staging.inputs.iter_mut().zip(&self.bases.inputs).zip(inputs) {
+            let bytes = bytes_of(port);
+            let staged = &mut staged.as_bytes_mut()[..bytes];
             staged.copy_from_slice(&input.as_bytes()[..bytes]);
             // SAFETY: device and host buffer have the same length; nothing runs that uses them.
-            unsafe { self.stream.upload(staged, self.bases.inputs[port].address()) }?;
+            unsafe { self.stream.upload(staged, at.address()) }?;
         }
         self.enqueue(counts)?;
-        for (port, output) in outputs.iter().enumerate() {
-            let bytes = self.port_bytes(Place::Output(port as u16), &counts).min(output.len());
+        for ((port, staged), from) in self.staging.outputs.iter_mut().zip(&self.bases.outputs) {
             // SAFETY: device and host buffer have the same length.
-            unsafe {
-                self.stream.download(self.bases.outputs[port].address(), &mut self.staging.outputs[port], bytes)
-            }?;
+            unsafe { self.stream.download(from.address(), staged, bytes_of(port)) }?;
         }
         self.stream.wait()?;
-        for (port, output) in outputs.iter_mut().enumerate() {
-            let bytes = self.port_bytes(Place::Output(port as u16), &counts).min(output.len());
-            output.as_bytes_mut()[..bytes].copy_from_slice(&self.staging.outputs[port].as_bytes()[..bytes]);
+        for ((port, staged), output) in self.staging.outputs.iter().zip(outputs) {
+            let bytes = bytes_of(port);
+            output.as_bytes_mut()[..bytes].copy_from_slice(&staged.as_bytes()[..bytes]);
         }
         Ok(())
-    }
-}
-
-impl CudaExecutor {
-    /// Bytes of a port in a step.
-    fn port_bytes(&self, place: Place, counts: &Counts) -> usize {
-        let mut bytes = 0;
-        for call in &self.program.calls {
-            call.visit(&mut |_, operand| {
-                if operand.place == place {
-                    let rows = if operand.rows == RowSet::All { counts.rows } else { counts.sampled };
-                    bytes = bytes.max(rows as usize * operand.width as usize * 4);
-                }
-            });
-        }
-        bytes
     }
 }

@@ -4,10 +4,56 @@ use super::Limits;
 use crate::error::KernelError;
 use crate::memory::Memory;
 use crate::step::Step;
-use graph::plan::{Place, Program, RowSet};
+use graph::plan::{Call, PAGE_ROWS, Place, Program, RowSet, WeightSpec};
+
+/// What the steps of a program are held against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gate {
+    limits: Limits,
+    /// The largest window, where layers with one have pages of their own.
+    window: Option<u32>,
+    /// Entries of the program's shortest table of positions.
+    positions_max: u32,
+}
+
+impl Gate {
+    /// Of a program with these weights.
+    pub(crate) fn new(program: &Program, specs: &[&WeightSpec], limits: Limits) -> Self {
+        let entries = |call: &Call| {
+            let Call::Positions { table, .. } = call else { return u32::MAX };
+            specs.get(table.0 as usize).map_or(0, |spec| spec.n)
+        };
+        let positions_max = program.calls.iter().map(entries).min().unwrap_or(u32::MAX);
+        let window = program.windows().into_iter().flatten().max().filter(|_| limits.window_pages > 0);
+        Self { limits, window, positions_max }
+    }
+
+    /// Whether each cache of the program has pages of its own for a window.
+    pub(crate) fn windowed(&self, program: &Program) -> Vec<bool> {
+        program.windows().into_iter().map(|own| own.is_some() && self.window.is_some()).collect()
+    }
+
+    /// Holds a step and its buffers against all of it.
+    pub(crate) fn admit(
+        &self,
+        program: &Program,
+        step: &Step,
+        inputs: &[&Memory],
+        outputs: &[&mut Memory],
+    ) -> Result<(), KernelError> {
+        self::step(step, self.limits, (PAGE_ROWS, self.positions_max))?;
+        if let Some(window) = self.window {
+            windows(step, window, self.limits, PAGE_ROWS)?;
+        }
+        if !program.states.is_empty() {
+            states(step, self.limits)?;
+        }
+        buffers(program, step, inputs, outputs)
+    }
+}
 
 /// Holds a step against the limits and against itself.
-pub(crate) fn step(step: &Step, limits: Limits, (page_rows, positions_max): (u32, u32)) -> Result<(), KernelError> {
+fn step(step: &Step, limits: Limits, (page_rows, positions_max): (u32, u32)) -> Result<(), KernelError> {
     let beyond = |what, limit: u64, got: u64| Err(KernelError::Step { step: step.id, what, limit, got });
     if step.rows > limits.rows_max {
         return beyond("rows", limits.rows_max.into(), step.rows.into());
@@ -44,7 +90,7 @@ pub(crate) fn step(step: &Step, limits: Limits, (page_rows, positions_max): (u32
 }
 
 /// Holds the page tables of layers with a window against the pages there are: of every span all pages that its rows see.
-pub(crate) fn windows(step: &Step, window: u32, limits: Limits, page_rows: u32) -> Result<(), KernelError> {
+fn windows(step: &Step, window: u32, limits: Limits, page_rows: u32) -> Result<(), KernelError> {
     let beyond = |what, limit: u64, got: u64| Err(KernelError::Step { step: step.id, what, limit, got });
     if step.windows.len() != step.pages.len() {
         return beyond("pages of windows", step.pages.len() as u64, step.windows.len() as u64);
@@ -75,7 +121,7 @@ pub(crate) fn tables(step: &Step, limits: Limits) -> Result<(), KernelError> {
 }
 
 /// Holds the states of a step against the slots there are.
-pub(crate) fn states(step: &Step, limits: Limits) -> Result<(), KernelError> {
+fn states(step: &Step, limits: Limits) -> Result<(), KernelError> {
     crate::states::check(step, limits.slots).map_err(|(what, limit, got)| KernelError::Step {
         step: step.id,
         what,
@@ -85,12 +131,7 @@ pub(crate) fn states(step: &Step, limits: Limits) -> Result<(), KernelError> {
 }
 
 /// Holds the buffers of a step against the operands that lie in them.
-pub(crate) fn buffers(
-    program: &Program,
-    step: &Step,
-    inputs: &[&Memory],
-    outputs: &[&mut Memory],
-) -> Result<(), KernelError> {
+fn buffers(program: &Program, step: &Step, inputs: &[&Memory], outputs: &[&mut Memory]) -> Result<(), KernelError> {
     let mut result = Ok(());
     for call in &program.calls {
         call.visit(&mut |_, operand| {

@@ -3,7 +3,7 @@
 use crate::error::KernelError;
 use crate::memory::Memory;
 use crate::step::Step;
-use graph::plan::{Operand, Place, Program};
+use graph::plan::{PAGE_ROWS, Place, Plan, Program, RowSet};
 
 /// The largest step an executor takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,6 +24,22 @@ pub struct Limits {
     pub span_pages_max: u32,
 }
 
+impl Limits {
+    /// Those of a plan.
+    pub fn of(plan: &Plan) -> Self {
+        let settings = &plan.data().settings;
+        Self {
+            rows_max: settings.max_num_batched_tokens,
+            sampled_max: settings.sampled_rows_max,
+            pages: plan.pages(),
+            window_pages: plan.windows().pages,
+            slots: plan.slots(),
+            spans_max: settings.max_num_seqs,
+            span_pages_max: settings.max_model_len.div_ceil(PAGE_ROWS),
+        }
+    }
+}
+
 /// What runs a program step after step, on some kind of device.
 pub trait Execute: Send {
     /// The program.
@@ -39,20 +55,39 @@ pub trait Execute: Send {
     fn run(&mut self, step: &Step, inputs: &[&Memory], outputs: &mut [&mut Memory]) -> Result<(), KernelError>;
 }
 
-/// Bytes of each input and each output in the largest step, by what an operand takes of them.
-pub(crate) fn most_ports(program: &Program, bytes: impl Fn(&Operand) -> u64) -> (Vec<u64>, Vec<u64>) {
+/// An input or output of a program.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Port {
+    /// Bytes of one of all rows, and of one of the sampled rows; of a port one of both is 0.
+    row_bytes: [u64; 2],
+}
+
+impl Port {
+    /// Bytes in a step of so many rows, of which so many are sampled.
+    pub(crate) fn bytes(&self, rows: u32, sampled: u32) -> u64 {
+        (u64::from(rows) * self.row_bytes[0]).max(u64::from(sampled) * self.row_bytes[1])
+    }
+}
+
+/// The inputs and the outputs of a program.
+pub(crate) fn ports(program: &Program) -> (Vec<Port>, Vec<Port>) {
     let (mut inputs, mut outputs) = (vec![], vec![]);
     for call in &program.calls {
         call.visit(&mut |_, operand| {
-            let (ports, port): (&mut Vec<u64>, u16) = match operand.place {
-                Place::Input(port) => (&mut inputs, port),
-                Place::Output(port) => (&mut outputs, port),
+            let (ports, number): (&mut Vec<Port>, u16) = match operand.place {
+                Place::Input(number) => (&mut inputs, number),
+                Place::Output(number) => (&mut outputs, number),
                 Place::Scratch(_) => return,
             };
-            if ports.len() <= port as usize {
-                ports.resize(port as usize + 1, 0);
+            if ports.len() <= number as usize {
+                ports.resize(number as usize + 1, Port::default());
             }
-            ports[port as usize] = ports[port as usize].max(bytes(operand));
+            let set = match operand.rows {
+                RowSet::All => 0,
+                RowSet::Sampled => 1,
+            };
+            let bytes = &mut ports[number as usize].row_bytes[set];
+            *bytes = (*bytes).max(u64::from(operand.width) * 4);
         });
     }
     (inputs, outputs)

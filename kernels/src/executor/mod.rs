@@ -26,12 +26,13 @@ use crate::states::States;
 use crate::step::Step;
 use crate::team::Team;
 use crate::weights::Weight;
-use graph::plan::{Call, Operand, PAGE_ROWS, Place, Program, RowSet, WeightSpec, WeightUse};
+use graph::plan::{Call, Operand, Place, Program, RowSet, WeightSpec, WeightUse};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-pub(crate) use execute::most_ports;
+use admit::Gate;
 pub use execute::{Execute, Limits};
+pub(crate) use execute::{Port, ports};
 
 /// Inputs, and outputs, that a program may have: a few, or as many as people capture of a stage.
 pub const PORTS_MAX: usize = 512;
@@ -45,9 +46,7 @@ pub struct Executor {
     caches: Vec<Cache>,
     states: Vec<States>,
     scratch: Memory,
-    limits: Limits,
-    /// The largest window, where layers with one have pages of their own.
-    window: Option<u32>,
+    gate: Gate,
     team: Arc<Team>,
     isa: Isa,
     contract_room: ops::contract::Room,
@@ -56,8 +55,6 @@ pub struct Executor {
     experts_room: ops::experts::Room,
     /// The rotations of the program, each once.
     angles: Vec<Angles>,
-    /// Entries of the program's shortest table of positions.
-    positions_max: u32,
 }
 
 /// Where the operands of one step begin.
@@ -89,7 +86,7 @@ impl Bases {
             Place::Scratch(at) => unsafe { self.scratch.byte_add(at as usize) },
         };
         let len = self.rows(operand) * operand.width as usize;
-        // SAFETY: admit::buffers (ports) and check::program (scratch) hold the length against the memory, which outlives the
+        // SAFETY: Gate::admit (ports) and check::program (scratch) hold the length against the memory, which outlives the
         // step; check::program refuses calls that write an input.
         unsafe { Slab::from_raw(start, len) }
     }
@@ -123,10 +120,8 @@ impl Executor {
         let specs: Vec<_> = weights.iter().map(|weight| weight.spec()).collect();
         let mut faults = check::program(&program, &specs, limits);
         let mut caches = vec![];
-        let windows = program.windows();
-        let window = windows.iter().flatten().copied().max().filter(|_| limits.window_pages > 0);
-        for (spec, own) in program.caches.iter().zip(windows) {
-            let is_windowed = own.is_some() && window.is_some();
+        let gate = Gate::new(&program, &specs, limits);
+        for (spec, is_windowed) in program.caches.iter().zip(gate.windowed(&program)) {
             let pages = if is_windowed { limits.window_pages } else { limits.pages };
             match Cache::new(*spec, pages as usize).map(|cache| cache.windowed(is_windowed)) {
                 Ok(cache) => caches.push(cache),
@@ -181,11 +176,6 @@ impl Executor {
                 | Call::SampledRows { .. } => {}
             }
         }
-        let entries = |call: &Call| {
-            let Call::Positions { table, .. } = call else { return u32::MAX };
-            weights.get(table.0 as usize).map_or(0, |w| w.spec().n)
-        };
-        let positions_max = program.calls.iter().map(entries).min().unwrap_or(u32::MAX);
         let rows = limits.rows_max.max(limits.sampled_max) as usize;
         let parted = weights.iter().any(|weight| weight.spec().sum_parts > 1);
         Ok(Self {
@@ -198,12 +188,10 @@ impl Executor {
             weights,
             caches,
             states,
-            limits,
-            window,
+            gate,
             team,
             isa,
             angles,
-            positions_max,
         })
     }
 
@@ -223,14 +211,7 @@ impl Executor {
         outputs: &mut [&mut Memory],
         observer: &mut dyn FnMut(usize),
     ) -> Result<(), KernelError> {
-        admit::step(step, self.limits, (PAGE_ROWS, self.positions_max))?;
-        if let Some(window) = self.window {
-            admit::windows(step, window, self.limits, PAGE_ROWS)?;
-        }
-        if !self.states.is_empty() {
-            admit::states(step, self.limits)?;
-        }
-        admit::buffers(&self.program, step, inputs, outputs)?;
+        self.gate.admit(&self.program, step, inputs, outputs)?;
         let bases = Bases {
             inputs: inputs.iter().map(|memory| memory.as_f32().as_ptr()).collect(),
             outputs: outputs.iter_mut().map(|memory| memory.as_f32_mut().as_mut_ptr()).collect(),
@@ -355,13 +336,13 @@ impl Run<'_> {
                 let [q, k, v, y] = [q, k, v, y].map(|operand| bases.slab(operand));
                 let operands = Operands { q, k, v, sinks, y };
                 let cache = &mut self.caches[*cache as usize];
-                // SAFETY: as above; admit::step held the pages against the cache.
+                // SAFETY: as above; Gate::admit held the pages against the cache.
                 unsafe { ops::attend::run(workers, step, heads, operands, cache, self.attend_room) }
             }
             Call::ShortConv { x, w, state, y } => {
                 let (w, channels) = (weight(w).vector(), x.width as usize);
                 let operands = ops::short_conv::Operands { x: bases.slab(x), w, y: bases.slab(y), channels };
-                // SAFETY: as above; admit::states held the step's states against their slots.
+                // SAFETY: as above; Gate::admit held the step's states against their slots.
                 unsafe { ops::short_conv::run(workers, step, operands, &mut self.states[*state as usize]) }
             }
             Call::Scan { q, k, v, dt, beta, a_log, skip, y, state, heads, group, key_dim, value_dim, how } => {
@@ -372,7 +353,7 @@ impl Run<'_> {
                 let skip = skip.as_ref().map(|skip| weight(skip).vector());
                 let operands = ops::scan::Operands { q, k, v, dt, beta, a_log, skip, y };
                 let states = &mut self.states[*state as usize];
-                // SAFETY: as above; admit::states held the step's states against their slots.
+                // SAFETY: as above; Gate::admit held the step's states against their slots.
                 unsafe { ops::scan::run(workers, step, (heads, *how), operands, states, self.scan_room) }
             }
             Call::ContractEach { x, w, y } => {

@@ -1,7 +1,7 @@
 //! Names of tensors in a checkpoint that has its text model under another name than the model's own: inside a larger model, or as the
 //! body of a model saved without its head.
 
-use super::{Checkpoint, Inner, Stored};
+use super::{Checkpoint, Inner};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -27,15 +27,14 @@ impl Checkpoint {
         let best = nested.into_iter().chain(headless).max_by_key(found).filter(|rule| found(rule) > own);
         let Some((from, to)) = best else { return self.clone() };
         let mut tensors = BTreeMap::new();
-        for (name, Stored { shard, entry }) in &self.0.tensors {
-            let stored = Stored { shard: *shard, entry: entry.clone() };
-            if tensors.insert(renamed(name, &from, &to), stored).is_some() {
+        for (name, stored) in &self.0.tensors {
+            if tensors.insert(renamed(name, &from, &to), stored.clone()).is_some() {
                 return self.clone();
             }
         }
         let (dir, config, shards) = (self.0.dir.clone(), self.0.config.clone(), self.0.shards.clone());
-        let (generation, tokenizer) = (self.0.generation.clone(), self.0.tokenizer);
-        Self(Arc::new(Inner { dir, config, generation, tokenizer, shards, tensors }))
+        let (generation, tokenizer, method) = (self.0.generation.clone(), self.0.tokenizer, self.0.method.clone());
+        Self(Arc::new(Inner { dir, config, generation, tokenizer, shards, tensors, method }))
     }
 }
 

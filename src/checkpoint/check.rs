@@ -59,7 +59,7 @@ impl Checkpoint {
         let mut unclaimed = Unclaimed::default();
         let mut unexpected = vec![];
         for name in self.names().filter(|name| !wanted.contains(name)) {
-            match (harmless(name), self.beside(name, &wanted)) {
+            match (harmless(name) || self.is_zero_bias(name), self.beside(name, &wanted)) {
                 (true, _) => unclaimed.names.push(name.into()),
                 (false, Some(what)) => unclaimed.count(what, name),
                 (false, None) => unexpected.push(name),
@@ -74,7 +74,7 @@ impl Checkpoint {
             let Some(stored) = self.0.tensors.get(name) else { continue };
             let file = || self.0.shards[stored.shard].file.clone();
             let entry = &stored.entry;
-            if entry.dtype().is_none() {
+            if stored.dtype().is_none() {
                 let (tensor, got) = (name.clone(), entry.stored.clone());
                 faults.push(CheckpointError::DType { file: file(), tensor, got }.into());
             }
@@ -85,6 +85,12 @@ impl Checkpoint {
         }
         Error::all(faults)?;
         Ok(unclaimed)
+    }
+
+    /// Whether a tensor is a bias of zeros, as AutoGPTQ adds to every layer that it quantises.
+    fn is_zero_bias(&self, name: &str) -> bool {
+        let quantized = self.0.method.is_some() && name.ends_with(".bias");
+        quantized && self.tensor(name).is_some_and(|bias| bias.bytes.iter().all(|&byte| byte == 0))
     }
 
     /// The part beside the text model that a tensor belongs to, if the configuration speaks of one.

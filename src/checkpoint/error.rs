@@ -391,6 +391,14 @@ pub enum CheckpointError {
         /// [`super::WEIGHT_MAX`].
         limit: f32,
     },
+    /// What a quantised weight is made of does not fit together.
+    #[error("{tensor}: {what}")]
+    Quantized {
+        /// The weight, by the name it has where it is not quantised.
+        tensor: String,
+        /// What is wrong.
+        what: String,
+    },
     /// Of the folder's manifest.
     #[error(transparent)]
     Manifest(#[from] super::ManifestError),
@@ -427,6 +435,7 @@ impl CheckpointError {
             | CheckpointError::NotInShard { .. }
             | CheckpointError::Tensors { .. }
             | CheckpointError::Shape { .. }
+            | CheckpointError::Quantized { .. }
             | CheckpointError::DType { .. }
             | CheckpointError::Element { .. } => ExitCode::Data,
         }

@@ -15,6 +15,7 @@ mod generation;
 mod header;
 mod manifest;
 mod map;
+mod quantized;
 mod rows;
 mod scan;
 
@@ -34,6 +35,7 @@ use graph::DType;
 use header::Entry;
 use map::Contents;
 pub use map::report_lost_pages;
+use quantized::{Method, Packed};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -58,10 +60,38 @@ struct Shard {
     contents: Contents,
 }
 
+/// Where the bytes of a tensor are.
+#[derive(Clone, Copy, Debug)]
+struct Bytes {
+    shard: usize,
+    begin: usize,
+    end: usize,
+}
+
+impl Bytes {
+    fn of<'a>(&self, files: &'a [Shard]) -> &'a [u8] {
+        &files[self.shard].contents[self.begin..self.end]
+    }
+}
+
 /// Where a tensor is.
+#[derive(Clone)]
 struct Stored {
     shard: usize,
+    /// As its file declares it; of a quantised weight, with the name and the shape that it has in the model.
     entry: Entry,
+    packed: Option<Arc<Packed>>,
+}
+
+impl Stored {
+    fn bytes(&self) -> Bytes {
+        Bytes { shard: self.shard, begin: self.entry.begin, end: self.entry.end }
+    }
+
+    /// The element type of its rows as they are read.
+    fn dtype(&self) -> Option<DType> {
+        if self.packed.is_some() { Some(DType::F32) } else { self.entry.dtype() }
+    }
 }
 
 struct Inner {
@@ -71,6 +101,8 @@ struct Inner {
     tokenizer: Option<&'static [u8]>,
     shards: Arc<Vec<Shard>>,
     tensors: BTreeMap<String, Stored>,
+    /// How weights are quantised, where any may be.
+    method: Option<Method>,
 }
 
 /// An opened model: configuration and tensors. Clones share the files.
@@ -105,7 +137,7 @@ impl Checkpoint {
         for (name, path) in &listing.shards {
             shards.push(open_shard(&dir.join(name), path, format)?);
         }
-        let tensors = read_headers(&shards)?;
+        let mut tensors = read_headers(&shards)?;
         for (tensor, shard) in &listing.places {
             let there = tensors.get(tensor).is_some_and(|stored| shards[stored.shard].file == dir.join(shard));
             if !there {
@@ -113,14 +145,12 @@ impl Checkpoint {
                 return Err(CheckpointError::NotInShard { index, tensor, shard }.into());
             }
         }
-        Ok(Self(Arc::new(Inner {
-            dir: dir.into(),
-            config,
-            generation,
-            tokenizer: None,
-            shards: Arc::new(shards),
-            tensors,
-        })))
+        let method = Method::of(&dir.join("config.json"), &config)?;
+        if let Some(method) = &method {
+            quantized::gather(&mut tensors, &shards, method, quantized::widened(&config))?;
+        }
+        let (dir, tokenizer, shards) = (dir.into(), None, Arc::new(shards));
+        Ok(Self(Arc::new(Inner { dir, config, generation, tokenizer, shards, tensors, method })))
     }
 
     /// The model that is part of the program: see `models/demo/README.md`.
@@ -141,7 +171,8 @@ impl Checkpoint {
         let tensors = read_headers(&shards).expect(shipped);
         let generation = Some(generation.expect(shipped));
         let tokenizer: Option<&'static [u8]> = Some(demo!("tokenizer.json"));
-        Self(Arc::new(Inner { dir, config, generation, tokenizer, shards: Arc::new(shards), tensors }))
+        let (shards, method) = (Arc::new(shards), None);
+        Self(Arc::new(Inner { dir, config, generation, tokenizer, shards, tensors, method }))
     }
 
     /// A configuration without weights, from a `config.json` or a folder that has one. [`DummyRows`] makes weights up.
@@ -151,8 +182,8 @@ impl Checkpoint {
         let _span = info_span!("checkpoint open", dir = %dir.display(), weights = "made up").entered();
         let config = read_config(&file)?;
         let generation = optional_config(&dir.join("generation_config.json"))?;
-        let (shards, tensors) = (Arc::default(), BTreeMap::new());
-        Ok(Self(Arc::new(Inner { dir, config, generation, tokenizer: None, shards, tensors })))
+        let (tokenizer, shards, tensors, method) = (None, Arc::default(), BTreeMap::new(), None);
+        Ok(Self(Arc::new(Inner { dir, config, generation, tokenizer, shards, tensors, method })))
     }
 
     /// The folder.
@@ -198,23 +229,25 @@ impl Checkpoint {
         self.0.tensors.keys().map(String::as_str)
     }
 
-    /// A tensor. `None` where there is none of that name, or its element type is not one that kernels read.
+    /// A tensor. `None` where there is none of that name, its element type is not one that kernels read, or it is quantised.
     pub fn tensor(&self, name: &str) -> Option<TensorView<'_>> {
-        let stored = self.0.tensors.get(name)?;
-        let contents: &[u8] = &self.0.shards[stored.shard].contents;
-        let Entry { begin, end, shape, .. } = &stored.entry;
-        Some(TensorView { dtype: stored.entry.dtype()?, shape, bytes: &contents[*begin..*end] })
+        let stored = self.0.tensors.get(name).filter(|stored| stored.packed.is_none())?;
+        let (shape, bytes) = (&stored.entry.shape, stored.bytes().of(&self.0.shards));
+        Some(TensorView { dtype: stored.entry.dtype()?, shape, bytes })
     }
 
     /// The element type of a weight by its name in a model, in which `{}` may stand for the number of an entry that is a tensor of its own.
+    /// Of a quantised one, the type that `config.json` names.
     pub fn weight_dtype(&self, name: &str) -> Option<DType> {
         let entry = graph::entry_name(name, 0);
-        self.tensor(entry.as_deref().unwrap_or(name)).map(|tensor| tensor.dtype)
+        let stored = self.0.tensors.get(entry.as_deref().unwrap_or(name))?;
+        stored.packed.as_ref().map_or(stored.entry.dtype(), |packed| Some(packed.dtype))
     }
 
     /// Bytes of all tensors together.
     pub fn bytes(&self) -> u64 {
-        self.0.tensors.values().map(|stored| (stored.entry.end - stored.entry.begin) as u64).sum()
+        let bytes = |stored: &Stored| (stored.entry.end - stored.entry.begin) as u64;
+        self.0.tensors.values().map(|stored| stored.packed.as_ref().map_or(bytes(stored), |packed| packed.bytes)).sum()
     }
 }
 
@@ -250,7 +283,7 @@ fn read_headers(shards: &[Shard]) -> Result<BTreeMap<String, Stored>, Checkpoint
                 let second = spot(shard, entry.declared_at);
                 return Err(CheckpointError::Duplicate { tensor: entry.name, first, second });
             }
-            tensors.insert(entry.name.clone(), Stored { shard, entry });
+            tensors.insert(entry.name.clone(), Stored { shard, entry, packed: None });
         }
     }
     Ok(tensors)

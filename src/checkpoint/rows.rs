@@ -1,9 +1,11 @@
 //! The rows of a weight that one rank holds, copied straight from the file: no byte outside its part is touched.
 
-use super::{Checkpoint, CheckpointError};
+use super::quantized::Packed;
+use super::{Bytes, Checkpoint, CheckpointError};
 use graph::DType;
 use graph::Strides;
 use graph::plan::WeightSpec;
+use std::sync::Arc;
 
 /// Which elements of a whole tensor a rank keeps, in which order.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,7 +89,7 @@ impl Part {
 }
 
 /// The strides of a tensor that is read whole, in order.
-fn row_major(dims: &[u32]) -> Option<Strides> {
+pub(super) fn row_major(dims: &[u32]) -> Option<Strides> {
     let mut elements = 1u64;
     let mut strides = vec![0; dims.len()];
     for (stride, &len) in strides.iter_mut().zip(dims).rev() {
@@ -126,12 +128,13 @@ fn parts(spec: &WeightSpec) -> Result<Vec<(String, Part)>, CheckpointError> {
     Ok((0..entries).filter_map(named).collect())
 }
 
-/// Where the bytes of a tensor are.
-#[derive(Clone, Copy)]
-struct Bytes {
-    shard: usize,
-    begin: usize,
-    end: usize,
+/// Where the elements of a tensor are.
+#[derive(Clone)]
+enum Source {
+    /// As they are read.
+    Plain(Bytes),
+    /// Quantised.
+    Packed(Arc<Packed>),
 }
 
 /// A weight of a checkpoint, as the rows that one rank loads: of one tensor, or of one for each entry of its first axis.
@@ -139,7 +142,7 @@ struct Bytes {
 pub struct TensorRows {
     checkpoint: Checkpoint,
     /// The tensors, in order.
-    entries: Vec<Bytes>,
+    entries: Vec<Source>,
     dtype: DType,
     /// The part of each of them.
     part: Part,
@@ -148,20 +151,24 @@ pub struct TensorRows {
 impl TensorRows {
     /// The rows of `spec`, if the checkpoint has them.
     pub fn new(checkpoint: &Checkpoint, spec: &WeightSpec) -> Result<Self, CheckpointError> {
-        let parts = parts(spec)?;
+        let packed = checkpoint.0.tensors.get(&spec.name).and_then(|stored| stored.packed.as_ref());
+        let parts = match packed {
+            Some(packed) => parts(&packed.laid_out(spec))?,
+            None => parts(spec)?,
+        };
         let (mut entries, mut first) = (Vec::with_capacity(parts.len()), None);
         for (name, part) in &parts {
             let wrong = |why| CheckpointError::Part { tensor: name.clone(), part: format!("{:?}", spec.dims), why };
             let stored = checkpoint.0.tensors.get(name).ok_or_else(|| wrong("the checkpoint has no such tensor"))?;
-            let dtype = stored.entry.dtype().ok_or_else(|| wrong("its element type is not read"))?;
-            let (shard, begin, end) = (stored.shard, stored.entry.begin, stored.entry.end);
-            if part.whole.checked_mul(dtype.bytes()) != Some(end - begin) {
+            let dtype = stored.dtype().ok_or_else(|| wrong("its element type is not read"))?;
+            let elements = stored.entry.shape.iter().product::<u64>();
+            if part.whole as u64 != elements {
                 return Err(wrong("it has another count of elements"));
             }
             if *first.get_or_insert(dtype) != dtype {
                 return Err(wrong("its element type is not that of the entries before it"));
             }
-            entries.push(Bytes { shard, begin, end });
+            entries.push(stored.packed.clone().map_or(Source::Plain(stored.bytes()), Source::Packed));
         }
         let none = || CheckpointError::Part {
             tensor: spec.name.clone(),
@@ -189,15 +196,16 @@ impl TensorRows {
 
     /// Copies a row, as stored, into `into`, which has just its bytes.
     pub fn copy_row(&self, row: usize, into: &mut [u8]) {
-        let Bytes { shard, begin, end } = self.entries[row / self.part.rows];
-        let bytes = &self.checkpoint.0.shards[shard].contents[begin..end];
-        let size = self.dtype.bytes();
+        let (files, size) = (&self.checkpoint.0.shards, self.dtype.bytes());
         assert_eq!(into.len(), self.part.width * size, "room for one row");
-        let mut at = 0;
+        let mut rest = into;
         for (first, count) in self.part.runs(row % self.part.rows) {
-            let len = count * size;
-            into[at..at + len].copy_from_slice(&bytes[first * size..first * size + len]);
-            at += len;
+            let (run, others) = rest.split_at_mut(count * size);
+            match &self.entries[row / self.part.rows] {
+                Source::Plain(bytes) => run.copy_from_slice(&bytes.of(files)[first * size..][..count * size]),
+                Source::Packed(packed) => packed.read(files, first, run.as_chunks_mut().0),
+            }
+            rest = others;
         }
     }
 }

@@ -299,6 +299,7 @@ impl EngineBuilder {
         if !self.dummy_weights {
             let unclaimed = self.checkpoint.check_against(&architecture.model.tensors())?;
             architecture.notes.extend(unclaimed.parts.iter().map(ToString::to_string));
+            architecture.notes.extend(self.checkpoint.quantized());
         }
         let model = &architecture.model;
         let weight_dtype = |name: &str| self.dtype.unwrap_or_else(|| self.stored(name));

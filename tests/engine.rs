@@ -244,7 +244,7 @@ fn experts_of_rounded_weights_are_what_the_graph_says() {
         });
         // Vectors stay as they are stored.
         let rounded: Vec<&str> =
-            specs.flatten().filter(|w| w.dtype == graph::DType::Bf16).map(|w| w.name.as_str()).collect();
+            specs.flatten().filter(|w| w.dtype == graph::WeightType::Bf16).map(|w| w.name.as_str()).collect();
         let weight = |tensor: &str| -> Vec<f32> {
             let bytes = builder.checkpoint().tensor(tensor).expect("the fixture has every weight").bytes;
             let values = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));

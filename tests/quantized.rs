@@ -2,11 +2,14 @@
 
 mod common;
 
-use common::millstream;
+use common::{millstream, refuses};
 use graph::plan::{Role, WeightUse};
 use millstream::checkpoint::{Checkpoint, LoadFormat};
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::{Path, PathBuf};
+
+/// Type, shape and bytes of a tensor.
+type Raw = (Dtype, Vec<usize>, Vec<u8>);
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/quantized").join(name)
@@ -59,16 +62,12 @@ fn weights_are_widened_to_the_type_of_the_configuration_and_that_is_said() {
             Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => None,
         });
         let matrices = programs.flat_map(|program| &program.weights).filter(|spec| spec.used != WeightUse::Vector);
-        assert!(matrices.into_iter().all(|spec| spec.dtype == graph::DType::Bf16), "{name}");
+        assert!(matrices.into_iter().all(|spec| spec.dtype == graph::WeightType::Bf16), "{name}");
     }
 }
 
 /// A copy of a fixture, its tensors changed.
-fn changed(
-    name: &str,
-    case: &str,
-    change: impl Fn(&str, TensorView<'_>) -> Option<(Dtype, Vec<usize>, Vec<u8>)>,
-) -> PathBuf {
+fn changed(name: &str, case: &str, change: impl Fn(&str, TensorView<'_>) -> Option<Raw>) -> PathBuf {
     let to = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("quantized-{name}-{case}"));
     std::fs::create_dir_all(&to).expect("a folder");
     std::fs::copy(folder(name).join("config.json"), to.join("config.json")).expect("a configuration");
@@ -84,18 +83,14 @@ fn changed(
     to
 }
 
-fn same(view: &TensorView<'_>) -> Option<(Dtype, Vec<usize>, Vec<u8>)> {
+fn same(view: &TensorView<'_>) -> Option<Raw> {
     Some((view.dtype(), view.shape().to_vec(), view.data().to_vec()))
 }
 
 #[test]
 fn what_does_not_fit_together_is_refused_with_both_shapes() {
     const BASE: &str = "model.layers.1.mlp.up_proj";
-    let check = |name: &str,
-                 case: &str,
-                 end: &str,
-                 expect: &str,
-                 change: &dyn Fn(&TensorView<'_>) -> Option<(Dtype, Vec<usize>, Vec<u8>)>| {
+    let check = |name: &str, case: &str, end: &str, expect: &str, change: &dyn Fn(&TensorView<'_>) -> Option<Raw>| {
         let dir = changed(
             name,
             case,
@@ -152,4 +147,15 @@ fn what_does_not_fit_together_is_refused_with_both_shapes() {
         &format!("{BASE}.weight_scale has shape [1, 2], must have [96, 2]"),
         &cut,
     );
+}
+
+#[test]
+fn methods_that_are_not_read_are_refused_by_the_binary() {
+    let dir = changed("awq", "method", |_, view| same(&view));
+    let file = dir.join("config.json");
+    let text = std::fs::read_to_string(&file).expect("a configuration").replace("\"awq\"", "\"hqq\"");
+    std::fs::write(&file, text).expect("room on the disk");
+    let methods = "gptq, awq, fp8, fbgemm_fp8, compressed-tensors or mxfp4";
+    let message = format!("{}: quantization_config.quant_method is \"hqq\", must be {methods}", file.display());
+    refuses(&["plan", "--model", &dir.display().to_string()], 78, &message);
 }

@@ -33,6 +33,7 @@ fn known_shapes_plan_with_the_sizes_their_models_have() {
             bounds: Bounds::default(),
             max_positions: architecture.max_positions,
             weight_dtype: &|_| DType::Bf16,
+            quantization: None,
             cache_dtype: DType::Bf16,
         };
         let plan = compile(&architecture.model, &deployment).expect("the shape can be planned");

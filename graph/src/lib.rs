@@ -27,7 +27,7 @@ pub mod verify;
 pub use axis::{Axis, AxisDef, Extent, ParamId, ValueId};
 pub use builder::{Builder, Param, Value};
 pub use config::{Activation, ConfigReader, Labels};
-pub use dtype::DType;
+pub use dtype::{BLOCK, DType, WeightType};
 pub use edges::{Edge, EdgePart};
 pub use error::{ConfigFault, GraphError};
 pub use model::{Draft, Model, Node, ParamDef, Section, entry_name};

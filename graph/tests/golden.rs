@@ -30,6 +30,7 @@ fn deployed(model: &Model, tensor: u32, pipeline: u32) -> Result<Plan, Vec<PlanE
         bounds,
         max_positions: 64,
         weight_dtype: &|_| DType::F32,
+        quantization: None,
         cache_dtype: DType::F32,
     };
     compile(model, &deployment)

@@ -28,6 +28,7 @@ fn deployment(devices: &[&str]) -> Deployment<'static> {
         bounds: Bounds::default(),
         max_positions: 64,
         weight_dtype: &|_| DType::F32,
+        quantization: None,
         cache_dtype: DType::F32,
     }
 }

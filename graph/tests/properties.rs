@@ -97,6 +97,7 @@ fn compiled(case: &Case, model: &Model) -> Result<Plan, Vec<PlanError>> {
             bounds: case.bounds,
             max_positions: 64,
             weight_dtype: &|_| DType::Bf16,
+            quantization: None,
             cache_dtype: DType::F32,
         },
     )

@@ -45,6 +45,7 @@ fn deployed(tensor: u32, bounds: Bounds, memory_bytes: u64) -> Result<Plan, Vec<
         bounds,
         max_positions: 64,
         weight_dtype: &|_| DType::F32,
+        quantization: None,
         cache_dtype: DType::F32,
     };
     let plan = compile(&hybrid().expect("lawful"), &deployment);

@@ -33,6 +33,7 @@ fn deployed(windows: [Option<u32>; 3], bounds: Bounds) -> Result<Plan, Vec<Strin
         bounds,
         max_positions: 1024,
         weight_dtype: &|_| DType::F32,
+        quantization: None,
         cache_dtype: DType::F32,
     };
     compile(&mixed(windows), &deployment).map_err(|faults| faults.iter().map(ToString::to_string).collect())

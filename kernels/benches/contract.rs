@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Noise, executor, noise, operand, print, team};
-use graph::DType;
+use graph::WeightType;
 use graph::plan::{Call, Place, Program, WeightId, WeightSpec, WeightUse};
 use kernels::ceiling::{compare, fma_peak, read_bandwidth};
 use kernels::{Execute, Memory, Span, Step, Team, Weight};
@@ -29,7 +29,7 @@ fn main() {
             read_bandwidth(&team, &memory) / 1e9,
             fma_peak(&team) / 1e9
         );
-        for dtype in [DType::Bf16, DType::F32, DType::F16] {
+        for dtype in [WeightType::Bf16, WeightType::F32, WeightType::F16, WeightType::Q8_0, WeightType::Q4_0] {
             if wanted.as_ref().is_some_and(|wanted| wanted != dtype.name()) {
                 continue;
             }
@@ -41,7 +41,7 @@ fn main() {
 }
 
 /// Weights of one shape.
-fn weights(n: u32, k: u32, dtype: DType, count: usize, team: &Team) -> Vec<Weight> {
+fn weights(n: u32, k: u32, dtype: WeightType, count: usize, team: &Team) -> Vec<Weight> {
     let name = |i: usize| format!("noise_{i}");
     let spec = |i| WeightSpec {
         name: name(i),
@@ -59,8 +59,8 @@ fn weights(n: u32, k: u32, dtype: DType, count: usize, team: &Team) -> Vec<Weigh
 }
 
 /// All row counts of one shape.
-fn bench(team: &Arc<Team>, memory: &Memory, dtype: DType, (n, k): (u32, u32)) {
-    let bytes = n as usize * k as usize * dtype.bytes();
+fn bench(team: &Arc<Team>, memory: &Memory, dtype: WeightType, (n, k): (u32, u32)) {
+    let bytes = n as usize * dtype.row_bytes(k.into()) as usize;
     let count = POOL / bytes;
     let x = operand(Place::Input(0), k);
     let call = |i| Call::Contract { x, parts: vec![(WeightId(i), operand(Place::Output(0), n))] };

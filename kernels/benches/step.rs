@@ -120,6 +120,7 @@ fn program(shape: &str) -> (Plan, Program) {
         bounds: Bounds { max_num_batched_tokens: Some(ROWS_MAX), max_num_seqs: Some(32), ..Bounds::default() },
         max_positions: architecture.max_positions,
         weight_dtype: &|_| DType::Bf16,
+        quantization: None,
         cache_dtype: DType::Bf16,
     };
     let plan = compile(&architecture.model, &deployment).expect("the shape can be planned");

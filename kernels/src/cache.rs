@@ -7,10 +7,10 @@
 
 use crate::error::KernelError;
 use crate::memory::Memory;
-use crate::panel::{Format, LANES};
+use crate::panel::{Format, LANES, Plain};
 use crate::step::{Span, Step};
-use graph::DType;
 use graph::plan::{CacheSpec, PAGE_ROWS};
+use graph::{DType, WeightType};
 
 /// Positions of a page.
 pub(crate) const PAGE: usize = PAGE_ROWS as usize;
@@ -29,7 +29,7 @@ impl Cache {
     /// Zeroed pages. The element type is f32, bf16 or f16.
     pub fn new(spec: CacheSpec, pages: usize) -> Result<Self, KernelError> {
         if spec.dtype == DType::U32 {
-            return Err(KernelError::Missing { op: "cache", dtype: spec.dtype, device: "cpu" });
+            return Err(KernelError::Missing { op: "cache", dtype: spec.dtype.name(), device: "cpu" });
         }
         let dims = padded(spec.head_dim as usize);
         let bytes = pages * spec.kv_heads as usize * 2 * dims * PAGE * spec.dtype.bytes();
@@ -102,7 +102,7 @@ impl<'a> CacheView<'a> {
     #[inline(always)]
     fn lines<F: Format>(self, page: u32, head: usize) -> *mut F::Line {
         assert!(
-            F::DTYPE == self.dtype && (page as usize) < self.pages && head < self.heads,
+            Some(F::DTYPE) == WeightType::of(self.dtype) && (page as usize) < self.pages && head < self.heads,
             "a page lies in its cache"
         );
         let first = (page as usize * self.heads + head) * self.dims;
@@ -125,7 +125,7 @@ impl<'a> CacheView<'a> {
     ///
     /// # Safety
     /// Nobody else reads or writes this head of the page meanwhile.
-    pub(crate) unsafe fn append<F: Format>(self, page: u32, head: usize, slot: usize, (k, v): (&[f32], &[f32])) {
+    pub(crate) unsafe fn append<F: Plain>(self, page: u32, head: usize, slot: usize, (k, v): (&[f32], &[f32])) {
         let lines = self.lines::<F>(page, head);
         // SAFETY: `dims` lines start there (lines()); the caller promises that nobody else touches them.
         let lines = unsafe { std::slice::from_raw_parts_mut(lines, self.dims) };

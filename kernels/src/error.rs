@@ -1,7 +1,6 @@
 //! What can be wrong with a program, a weight or a step. Every message says what, where, wanted and got.
 
 use crate::cuda::DriverFault;
-use graph::DType;
 
 /// Why a kernel, a weight or a step was refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -12,7 +11,7 @@ pub enum KernelError {
         /// The op.
         op: &'static str,
         /// The element type of its weight or cache.
-        dtype: DType,
+        dtype: &'static str,
         /// The device kind.
         device: &'static str,
     },

@@ -1,7 +1,7 @@
 //! Running a step allocates nothing, on any thread of its team.
 
 use graph::plan::{CacheSpec, Call, Operand, Place, Program, RowSet, WeightId, WeightSpec, WeightUse};
-use graph::{Attention, DType, Norm, Rope, Unary};
+use graph::{Attention, DType, Norm, Rope, Unary, WeightType};
 use kernels::{Execute, Executor, Isa, Limits, Memory, RowSource, Span, Step, Team, TeamSpec, Weight};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -72,8 +72,10 @@ fn executor() -> Executor {
         };
         Weight::load(&spec, &Ones, &team).expect("ones are a valid weight")
     };
-    let weights =
-        vec![load(WeightUse::Panels, WIDTH, WIDTH, DType::Bf16), load(WeightUse::Vector, WIDTH, 1, DType::F32)];
+    let weights = vec![
+        load(WeightUse::Panels, WIDTH, WIDTH, WeightType::Q8_0),
+        load(WeightUse::Vector, WIDTH, 1, WeightType::F32),
+    ];
     let bytes = u64::from(200 * WIDTH * 4);
     let all = |number: u64| Operand { place: Place::Scratch(number * bytes), width: WIDTH, rows: RowSet::All };
     let last = Operand { place: Place::Output(0), width: WIDTH, rows: RowSet::Sampled };

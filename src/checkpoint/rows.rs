@@ -226,7 +226,7 @@ mod tests {
             n,
             k,
             sum_parts: 1,
-            dtype: DType::F32,
+            dtype: graph::WeightType::F32,
         }
     }
 

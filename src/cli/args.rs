@@ -9,7 +9,7 @@ use crate::supervise::Handles;
 use actors::trace::Level;
 use clap::{Args, Parser, Subcommand};
 use graph::DType;
-use graph::plan::Bounds;
+use graph::plan::{Bounds, Quantization};
 use std::path::PathBuf;
 
 /// An actor-based dataflow inference engine for large language models.
@@ -81,6 +81,9 @@ pub(super) struct Deploy {
     /// Keys and values: auto, f32, bf16, f16.
     #[arg(long, default_value = "auto", value_parser = dtype)]
     kv_cache_dtype: Auto,
+    /// What weights are quantised to when they are loaded: q8_0-weight-only or q4_0-weight-only.
+    #[arg(long, short = 'q', value_name = "METHOD", value_parser = quantization)]
+    quantization: Option<Quantization>,
     /// What the bits of a result may depend on.
     #[arg(long, value_enum, default_value = "invariant")]
     numerics: Numerics,
@@ -142,6 +145,12 @@ fn dtype(text: &str) -> Result<Auto, String> {
     }
 }
 
+fn quantization(text: &str) -> Result<Quantization, String> {
+    let names = Quantization::ALL.map(Quantization::name).join(", ");
+    let found = Quantization::ALL.into_iter().find(|quantization| quantization.name() == text);
+    found.ok_or_else(|| format!("allowed: {names}"))
+}
+
 fn load_format(text: &str) -> Result<LoadFormat, String> {
     match text {
         "mmap" | "auto" => Ok(LoadFormat::Mmap),
@@ -188,6 +197,9 @@ impl Deploy {
         }
         if let Some(dtype) = self.dtype.0 {
             builder = builder.dtype(dtype);
+        }
+        if let Some(quantization) = self.quantization {
+            builder = builder.quantization(quantization);
         }
         if let Some(dtype) = self.kv_cache_dtype.0 {
             builder = builder.kv_cache_dtype(dtype);

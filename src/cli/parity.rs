@@ -73,7 +73,9 @@ pub(super) fn parity(args: &args::Parity, trace: &Trace) -> Result<(), Failure> 
 /// (bf16 weights are exact in f32, and recurrent states are f32 always.)
 pub(super) fn rounds(engine: &Engine, checkpoint: &Checkpoint) -> bool {
     let narrowed = |weight: &WeightSpec| {
-        checkpoint.weight_dtype(&weight.name).is_some_and(|stored| stored.bytes() > weight.dtype.bytes())
+        checkpoint
+            .weight_dtype(&weight.name)
+            .is_some_and(|stored| weight.dtype.plain().is_none_or(|dtype| stored.bytes() > dtype.bytes()))
     };
     engine.plan().data().actors.iter().any(|actor| match &actor.role {
         Role::Stage { program, .. } => {

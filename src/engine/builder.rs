@@ -13,7 +13,8 @@ use actors::wiring::{Fittings, wire};
 use graph::DType;
 use graph::models::{self, Architecture, Family};
 use graph::plan::{
-    Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, compile_captured, device_faults, stage_ranks,
+    Bounds, Deployment, DeviceSpec, Numerics, Plan, PlanError, Quantization, compile_captured, device_faults,
+    stage_ranks,
 };
 use kernels::{Isa, TeamSpec};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub struct EngineBuilder {
     layer_partition: Option<Vec<u32>>,
     bounds: Bounds,
     pub(super) dtype: Option<DType>,
+    pub(super) quantization: Option<Quantization>,
     pub(super) cache_dtype: Option<DType>,
     pub(crate) threads: Option<usize>,
     memory_bytes: Option<u64>,
@@ -64,6 +66,7 @@ impl EngineBuilder {
             layer_partition: None,
             bounds: Bounds::default(),
             dtype: None,
+            quantization: None,
             cache_dtype: None,
             threads: None,
             memory_bytes: None,
@@ -163,6 +166,12 @@ impl EngineBuilder {
     /// Element type of the weights in memory; as stored unless given.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = Some(dtype);
+        self
+    }
+
+    /// What is quantised when weights are loaded; nothing unless given.
+    pub fn quantization(mut self, quantization: Quantization) -> Self {
+        self.quantization = Some(quantization);
         self
     }
 
@@ -324,6 +333,7 @@ impl EngineBuilder {
             bounds,
             max_positions: architecture.max_positions,
             weight_dtype: &weight_dtype,
+            quantization: self.quantization,
             cache_dtype: self.cache_dtype.unwrap_or(auto),
         };
         architecture.notes.extend(devices::fallback(self.asked()));

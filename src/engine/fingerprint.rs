@@ -25,10 +25,11 @@ impl EngineBuilder {
             Numerics::Invariant => [self.tensor, self.expert],
             Numerics::Tree => [1, 1],
         };
-        let settings: [(&str, Value); 9] = [
+        let settings: [(&str, Value); 10] = [
             ("version", env!("CARGO_PKG_VERSION").into()),
             ("model", model.into()),
             ("dtype", dtype(self.dtype).into()),
+            ("quantization", self.quantization.map_or(Value::Null, |how| how.name().into())),
             ("kv_cache_dtype", dtype(self.cache_dtype).into()),
             ("tensor_parallel_size", tensor.into()),
             ("expert_parallel_size", expert.into()),

@@ -133,6 +133,7 @@ pub(crate) fn plan(layers: u32, tensor: u32, pipeline: u32, bounds: Bounds) -> P
         bounds,
         max_positions: architecture.max_positions,
         weight_dtype: &|_| DType::F32,
+        quantization: None,
         cache_dtype: DType::F32,
     };
     compile(&architecture.model, &deployment).expect("a lawful plan")

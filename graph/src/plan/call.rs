@@ -3,7 +3,7 @@
 //! All activations are f32, row-major, `[rows, width]`, rows densely packed (the stride is the width). `rows` is the number of
 //! rows of the step, or the number of sampled rows behind [`Call::SampledRows`].
 
-use crate::dtype::DType;
+use crate::dtype::{DType, WeightType};
 use crate::op::{Attention, Binary, Norm, Recurrence, Unary};
 use crate::rope::Rope;
 use crate::routing::Routing;
@@ -96,8 +96,8 @@ pub struct WeightSpec {
     /// [`super::SUM_PARTS_MAX`]. 1 is one sum, in the order of its terms.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub sum_parts: u32,
-    /// Element type in memory; of a vector always f32.
-    pub dtype: DType,
+    /// How elements are stored in memory; of a vector always f32.
+    pub dtype: WeightType,
 }
 
 fn one() -> u32 {

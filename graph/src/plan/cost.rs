@@ -130,7 +130,7 @@ fn of_experts(spec: &WeightSpec, choices: u32, rows: u64) -> Cost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dtype::DType;
+    use crate::dtype::{DType, WeightType};
     use crate::op::Attention;
     use crate::plan::{CacheSpec, Operand, Place, WeightId};
 
@@ -147,7 +147,7 @@ mod tests {
             n: 32,
             k: 8,
             sum_parts: 1,
-            dtype: DType::Bf16,
+            dtype: WeightType::Bf16,
         };
         let attend = Call::Attend {
             q: y,

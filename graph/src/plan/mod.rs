@@ -30,7 +30,7 @@ pub use raw::{
     ActorId, ActorPlan, CapturePlan, Carries, Channel, CollectivePlan, DeviceId, DevicePlan, End, RawPlan, Role,
     Settings, StateSlots, VERSION, WindowPages, gpu_number,
 };
-pub use settings::{Bounds, Deployment, DeviceSpec, Numerics, stage_ranks};
+pub use settings::{Bounds, Deployment, DeviceSpec, Numerics, Quantization, stage_ranks};
 pub use shard::{Dist, Layout, Rule, Rules};
 
 use crate::axis::ValueId;

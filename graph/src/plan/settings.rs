@@ -3,7 +3,7 @@
 use super::PlanError;
 use super::credits::in_flight;
 use super::raw::Settings;
-use crate::dtype::DType;
+use crate::dtype::{DType, WeightType};
 use serde::{Deserialize, Serialize};
 
 /// Bounds that a user may give; what is not given has a default, which is lowered to fit.
@@ -42,6 +42,36 @@ impl Numerics {
     }
 }
 
+/// What is quantised when weights are loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Quantization {
+    /// Weights of contractions to [`WeightType::Q8_0`]; activations stay f32.
+    Q8_0WeightOnly,
+    /// Weights of contractions to [`WeightType::Q4_0`]; activations stay f32.
+    Q4_0WeightOnly,
+}
+
+impl Quantization {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Q8_0WeightOnly, Self::Q4_0WeightOnly];
+
+    /// The name in settings and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Q8_0WeightOnly => "q8_0-weight-only",
+            Self::Q4_0WeightOnly => "q4_0-weight-only",
+        }
+    }
+
+    /// What weights are quantised to.
+    pub fn weights(self) -> WeightType {
+        match self {
+            Self::Q8_0WeightOnly => WeightType::Q8_0,
+            Self::Q4_0WeightOnly => WeightType::Q4_0,
+        }
+    }
+}
+
 /// A device that a rank may have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeviceSpec {
@@ -72,8 +102,10 @@ pub struct Deployment<'a> {
     pub bounds: Bounds,
     /// Positions seen in training: the largest `max_model_len`.
     pub max_positions: u32,
-    /// Element type in memory of a weight, by its name.
+    /// Element type in memory of a weight that is not quantised, by its name.
     pub weight_dtype: &'a dyn Fn(&str) -> DType,
+    /// What is quantised.
+    pub quantization: Option<Quantization>,
     /// Element type of keys and values.
     pub cache_dtype: DType,
 }

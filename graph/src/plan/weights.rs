@@ -3,15 +3,16 @@
 use super::call::{Cut, WeightId, WeightSpec, WeightUse};
 use super::partition::Partitioned;
 use super::raw::{DeviceId, RawPlan, Role};
-use super::{Deployment, Numerics, tree};
+use super::{Deployment, Numerics, Quantization, tree};
 use crate::axis::ParamId;
-use crate::dtype::DType;
+use crate::dtype::{BLOCK, DType, WeightType};
 use crate::op::Op;
 
 /// Collects the weights that a segment's calls use; a weight used twice is loaded once.
 pub(super) struct Weights<'a> {
     whole: &'a Partitioned,
     dtype: &'a dyn Fn(&str) -> DType,
+    quantization: Option<Quantization>,
     rank: u32,
     numerics: Numerics,
     params: Vec<ParamId>,
@@ -20,8 +21,8 @@ pub(super) struct Weights<'a> {
 
 impl<'a> Weights<'a> {
     pub(super) fn new(whole: &'a Partitioned, deployment: &'a Deployment<'a>, rank: u32) -> Self {
-        let (dtype, numerics) = (deployment.weight_dtype, deployment.numerics);
-        Self { whole, dtype, rank, numerics, params: vec![], specs: vec![] }
+        let &Deployment { weight_dtype: dtype, quantization, numerics, .. } = deployment;
+        Self { whole, dtype, quantization, rank, numerics, params: vec![], specs: vec![] }
     }
 
     /// A weight as the right side of a contraction. A table that is contracted as well becomes panels.
@@ -29,13 +30,22 @@ impl<'a> Weights<'a> {
         let id = self.add(param, WeightUse::Panels, self.outputs(param));
         self.specs[id.0 as usize].used = WeightUse::Panels;
         self.specs[id.0 as usize].sum_parts = self.sum_parts(param);
+        self.quantize(id, param);
         id
     }
 
     /// A weight as a lookup table, and the id of its first entry on this rank.
+    ///
+    /// A tied head that is quantised is so wherever it is read: the bits of a row do not depend on where the pipeline is cut.
     pub(super) fn table(&mut self, param: ParamId) -> (WeightId, u32) {
         let first = self.cut(param).filter(|c| c.dim == 0).map_or(0, |c| c.from);
-        (self.add(param, WeightUse::Table, 1), first)
+        let is_tied = || self.whole.model.nodes().iter().any(|n| matches!(n.op, Op::Contract { w, .. } if w == param));
+        let id = if self.quantization.is_some() && is_tied() {
+            self.panels(param)
+        } else {
+            self.add(param, WeightUse::Table, 1)
+        };
+        (id, first)
     }
 
     /// A weight as the right sides of its experts' contractions.
@@ -47,6 +57,7 @@ impl<'a> Weights<'a> {
             let experts = spec.cut.filter(|cut| cut.dim == 0).map_or(spec.dims[0], |cut| cut.len);
             (spec.used, spec.n) = (WeightUse::Experts(experts), spec.n / experts);
         }
+        self.quantize(id, param);
         id
     }
 
@@ -54,8 +65,30 @@ impl<'a> Weights<'a> {
     pub(super) fn vector(&mut self, param: ParamId) -> WeightId {
         let all = self.whole.model.param(param).axes.len();
         let id = self.add(param, WeightUse::Vector, all);
-        self.specs[id.0 as usize].dtype = DType::F32;
+        self.specs[id.0 as usize].dtype = WeightType::F32;
         id
+    }
+
+    /// Quantises the weight of a contraction, if that is asked for. Routers stay as they are, and so does what has no whole blocks in a
+    /// run of its sums: a block is that of the whole tensor, whoever has it.
+    fn quantize(&mut self, id: WeightId, param: ParamId) {
+        let spec = &self.specs[id.0 as usize];
+        let blocks = spec.k.is_multiple_of(BLOCK * spec.sum_parts);
+        if let Some(quantization) = self.quantization.filter(|_| blocks && !self.is_router(param)) {
+            self.specs[id.0 as usize].dtype = quantization.weights();
+        }
+    }
+
+    /// Whether experts are chosen by what a weight makes.
+    fn is_router(&self, param: ParamId) -> bool {
+        let nodes = self.whole.model.nodes();
+        nodes.iter().any(|node| {
+            let Op::Route { mut x, .. } = node.op else { return false };
+            if let Op::Bias { x: plain, .. } = nodes[x.index()].op {
+                x = plain;
+            }
+            matches!(nodes[x.index()].op, Op::Contract { w, .. } if w == param)
+        })
     }
 
     /// Parts of the sums of a contraction on this rank.
@@ -123,7 +156,7 @@ impl<'a> Weights<'a> {
         let local = |dim: usize| cut.filter(|c| c.dim as usize == dim).map_or(dims[dim], |c| c.len);
         let n = (0..rows).map(local).product();
         let k = (rows..dims.len()).map(local).product();
-        let dtype = (self.dtype)(&def.name);
+        let dtype = WeightType::of((self.dtype)(&def.name)).expect("weights are floats");
         self.specs.push(WeightSpec {
             name: def.name.clone(),
             dims,
@@ -195,5 +228,5 @@ pub(super) fn weight_bytes(spec: &WeightSpec) -> u64 {
         WeightUse::Experts(experts) => u64::from(experts) * u64::from(spec.n.next_multiple_of(16)),
         WeightUse::Table | WeightUse::Vector => u64::from(spec.n),
     };
-    rows * u64::from(spec.k) * spec.dtype.bytes() as u64
+    rows * spec.dtype.row_bytes(spec.k.into())
 }

@@ -189,7 +189,7 @@ impl Wanted<'_> {
 }
 
 /// That a kernel of this type is not compiled.
-pub(crate) fn missing(op: &'static str, dtype: DType) -> KernelError {
+pub(crate) fn missing(op: &'static str, dtype: &'static str) -> KernelError {
     KernelError::Missing { op, dtype, device: "cuda" }
 }
 

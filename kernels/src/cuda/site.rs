@@ -124,7 +124,7 @@ impl Site<'_> {
 
     /// That no kernel of this type is compiled for the call in hand.
     pub(crate) fn missing(&self, dtype: DType) -> KernelError {
-        missing(self.launches.at().op, dtype)
+        missing(self.launches.at().op, dtype.name())
     }
 
     /// A variant of a kernel without types that goes over a row in blocks of columns, and the grid of one program a row and block.

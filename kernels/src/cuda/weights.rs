@@ -1,6 +1,7 @@
 //! Weights on a device: row by row, as in the checkpoint.
 
 use super::driver::{Address, Device, DeviceMemory, DriverFault, Event, Pinned, Stream};
+use super::kernels::missing;
 use crate::error::KernelError;
 use crate::team::Team;
 use crate::weights::{RowSource, check, pack};
@@ -15,6 +16,7 @@ const STAGING: usize = 32 << 20;
 #[derive(Debug)]
 pub struct DeviceWeight {
     spec: WeightSpec,
+    dtype: DType,
     memory: DeviceMemory,
 }
 
@@ -22,6 +24,11 @@ impl DeviceWeight {
     /// What it is.
     pub fn spec(&self) -> &WeightSpec {
         &self.spec
+    }
+
+    /// The element type.
+    pub(crate) fn dtype(&self) -> DType {
+        self.dtype
     }
 
     /// Bytes in the device's memory.
@@ -61,9 +68,10 @@ impl Uploader {
         team: &Team,
     ) -> Result<DeviceWeight, KernelError> {
         check(spec, source.dtype())?;
+        let dtype = spec.dtype.plain().ok_or_else(|| missing("weight", spec.dtype.name()))?;
         let row_bytes = match spec.used {
             WeightUse::Vector => 4,
-            WeightUse::Table | WeightUse::Panels | WeightUse::Experts(_) => spec.k as usize * spec.dtype.bytes(),
+            WeightUse::Table | WeightUse::Panels | WeightUse::Experts(_) => spec.k as usize * dtype.bytes(),
         };
         let rows = spec.rows() as usize;
         let bytes = (rows * row_bytes) as u64;
@@ -84,7 +92,7 @@ impl Uploader {
             free.record(&self.stream)?;
         }
         self.stream.wait()?;
-        Ok(DeviceWeight { spec: spec.clone(), memory })
+        Ok(DeviceWeight { spec: spec.clone(), dtype, memory })
     }
 }
 

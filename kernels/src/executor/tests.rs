@@ -3,7 +3,7 @@ use crate::ops::samples::{bits, numbers, team};
 use crate::step::Span;
 use crate::weights::samples::weight;
 use graph::plan::{CacheSpec, WeightId, WeightUse};
-use graph::{Attention, Binary, DType, Norm, Rope, Unary};
+use graph::{Attention, Binary, DType, Norm, Rope, Unary, WeightType};
 
 const HIDDEN: u32 = 40;
 const LIMITS: Limits =
@@ -64,14 +64,14 @@ fn program() -> Program {
     Program { calls, scratch_bytes: bytes, caches, ..Program::default() }
 }
 
-fn weights(dtype: DType) -> Vec<Weight> {
+fn weights(dtype: WeightType) -> Vec<Weight> {
     let panels = |n, k| weight(n, k, dtype, WeightUse::Panels);
-    let mut all = vec![panels(50, 40), weight(40, 1, DType::F32, WeightUse::Vector)];
+    let mut all = vec![panels(50, 40), weight(40, 1, WeightType::F32, WeightUse::Vector)];
     all.extend([(40, 40), (20, 40), (20, 40), (72, 40), (72, 40), (40, 72)].map(|(n, k)| panels(n, k)));
     all
 }
 
-fn executor(dtype: DType, threads: usize, isa: Isa) -> Executor {
+fn executor(dtype: WeightType, threads: usize, isa: Isa) -> Executor {
     Executor::new(program(), weights(dtype), LIMITS, Arc::new(team(threads)), isa).expect("the program is sound")
 }
 
@@ -92,7 +92,7 @@ fn step(executor: &mut Executor, tokens: &[u32], from: usize, to: usize) -> Vec<
 fn logits_have_the_same_bits_however_a_sequence_is_cut() {
     let tokens: Vec<u32> = numbers(9, 75).iter().map(|t| ((t + 1.0) * 24.0) as u32).collect();
     for isa in crate::ops::samples::sets() {
-        for dtype in [DType::F32, DType::Bf16] {
+        for dtype in [WeightType::F32, WeightType::Bf16] {
             let whole = step(&mut executor(dtype, 1, isa), &tokens, 0, 75);
             assert!(whole.iter().all(|logit| logit.is_finite()));
             for (chunk, threads) in [(1, 2), (7, 1), (32, 2)] {
@@ -109,7 +109,7 @@ fn logits_have_the_same_bits_however_a_sequence_is_cut() {
 
 #[test]
 fn the_observer_hears_of_every_call_in_order() {
-    let mut executor = executor(DType::F32, 1, Isa::Portable);
+    let mut executor = executor(WeightType::F32, 1, Isa::Portable);
     let mut heard = vec![];
     let (ids, mut logits) = (Memory::zeroed(4), Memory::zeroed(200));
     let span = Span { rows: 1, pages: 1, ..Span::default() };
@@ -122,7 +122,7 @@ fn the_observer_hears_of_every_call_in_order() {
 fn refused(change: impl FnOnce(&mut Program)) -> String {
     let mut program = program();
     change(&mut program);
-    let made = Executor::new(program, weights(DType::F32), LIMITS, Arc::new(team(1)), Isa::Portable);
+    let made = Executor::new(program, weights(WeightType::F32), LIMITS, Arc::new(team(1)), Isa::Portable);
     made.err().expect("the program is refused")[0].to_string()
 }
 
@@ -212,7 +212,7 @@ fn a_step_that_does_not_fit_is_refused_before_anything_runs() {
         ("the first row of a span: at most 0, got 1", with(&|s| s.spans[0].first_row = 1)),
         ("rows of all spans: at most 2, got 1", with(&|s| s.spans[0].rows = 1)),
     ];
-    let mut executor = executor(DType::F32, 1, Isa::Portable);
+    let mut executor = executor(WeightType::F32, 1, Isa::Portable);
     let (ids, mut logits) = (Memory::zeroed(8), Memory::zeroed(200));
     executor.run(&good, &[&ids], &mut [&mut logits]).expect("the good step fits");
     for (wanted, step) in cases {

@@ -140,6 +140,38 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn widen_byte(self, from: &[u32; 8], byte: usize) -> __m256 {
+        proven!({
+            let words = _mm256_loadu_si256(from.as_ptr().cast());
+            let top = match byte {
+                0 => _mm256_slli_epi32::<24>(words),
+                1 => _mm256_slli_epi32::<16>(words),
+                2 => _mm256_slli_epi32::<8>(words),
+                _ => words,
+            };
+            _mm256_cvtepi32_ps(_mm256_srai_epi32::<24>(top))
+        })
+    }
+
+    #[inline(always)]
+    fn widen_nibble(self, from: &[u32; 8], nibble: usize) -> __m256 {
+        proven!({
+            let words = _mm256_loadu_si256(from.as_ptr().cast());
+            let low = match nibble {
+                0 => words,
+                1 => _mm256_srli_epi32::<4>(words),
+                2 => _mm256_srli_epi32::<8>(words),
+                3 => _mm256_srli_epi32::<12>(words),
+                4 => _mm256_srli_epi32::<16>(words),
+                5 => _mm256_srli_epi32::<20>(words),
+                6 => _mm256_srli_epi32::<24>(words),
+                _ => _mm256_srli_epi32::<28>(words),
+            };
+            _mm256_cvtepi32_ps(_mm256_and_si256(low, _mm256_set1_epi32(15)))
+        })
+    }
+
+    #[inline(always)]
     fn prefetch(self, at: *const u8) {
         proven!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
     }

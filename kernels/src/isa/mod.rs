@@ -94,6 +94,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn widen_low(self, from: &[u32; 8]) -> Self::V;
     /// The bf16 in the high halves of eight words, widened.
     fn widen_high(self, from: &[u32; 8]) -> Self::V;
+    /// The signed byte `byte` of each of eight words, the lowest first, as f32.
+    fn widen_byte(self, from: &[u32; 8], byte: usize) -> Self::V;
+    /// The four bits `nibble` of each of eight words, the lowest first, as f32.
+    fn widen_nibble(self, from: &[u32; 8], nibble: usize) -> Self::V;
     /// Asks for the cache line at an address; any address will do.
     fn prefetch(self, at: *const u8);
     /// Runs a kernel as a function of its own. What many kernels share is compiled once, not once in each of them.

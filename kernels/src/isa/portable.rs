@@ -106,6 +106,16 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn widen_byte(self, from: &[u32; 8], byte: usize) -> Self::V {
+        from.map(|word| f32::from(((word >> (8 * byte)) as u8).cast_signed()))
+    }
+
+    #[inline(always)]
+    fn widen_nibble(self, from: &[u32; 8], nibble: usize) -> Self::V {
+        from.map(|word| ((word >> (4 * nibble)) & 15) as f32)
+    }
+
+    #[inline(always)]
     fn prefetch(self, _at: *const u8) {}
 
     #[inline(never)]

@@ -11,10 +11,10 @@ mod tests;
 
 use crate::error::KernelError;
 use crate::memory::Memory;
-use crate::panel::{Bf16, F16, F32, Format, LANES};
+use crate::panel::{Bf16, F16, F32, Format, LANES, Q4_0, Q8_0};
 use crate::team::Team;
-use graph::DType;
 use graph::plan::{SUM_PARTS_MAX, WeightSpec, WeightUse};
+use graph::{BLOCK, DType, WeightType};
 use half::{bf16, f16};
 
 /// Rows of a checkpoint tensor, after the rank's cut. Read by several threads at once.
@@ -39,20 +39,22 @@ impl Weight {
         let (n, k) = (spec.n as usize, spec.k as usize);
         let bytes = match spec.used {
             WeightUse::Vector => n * 4,
-            WeightUse::Table => n * k * spec.dtype.bytes(),
+            WeightUse::Table => n * spec.dtype.row_bytes(k as u64) as usize,
             WeightUse::Panels | WeightUse::Experts(_) => {
                 let experts = (spec.rows() as usize).checked_div(n).unwrap_or(0);
-                experts * n.div_ceil(LANES) * LANES * k.next_multiple_of(2) * spec.dtype.bytes()
+                let row = spec.dtype.row_bytes(k.next_multiple_of(2) as u64) as usize;
+                experts * n.div_ceil(LANES) * LANES * row
             }
         };
         let mut memory = Memory::zeroed(bytes);
         match spec.used {
             WeightUse::Vector | WeightUse::Table => pack::rows(spec, source, team, memory.as_bytes_mut()),
             WeightUse::Panels | WeightUse::Experts(_) => match spec.dtype {
-                DType::F32 => pack::panels::<F32>(spec, source, team, memory.as_bytes_mut()),
-                DType::Bf16 => pack::panels::<Bf16>(spec, source, team, memory.as_bytes_mut()),
-                DType::F16 => pack::panels::<F16>(spec, source, team, memory.as_bytes_mut()),
-                DType::U32 => unreachable!("check refuses u32 weights"),
+                WeightType::F32 => pack::panels::<F32>(spec, source, team, memory.as_bytes_mut()),
+                WeightType::Bf16 => pack::panels::<Bf16>(spec, source, team, memory.as_bytes_mut()),
+                WeightType::F16 => pack::panels::<F16>(spec, source, team, memory.as_bytes_mut()),
+                WeightType::Q8_0 => pack::panels::<Q8_0>(spec, source, team, memory.as_bytes_mut()),
+                WeightType::Q4_0 => pack::panels::<Q4_0>(spec, source, team, memory.as_bytes_mut()),
             },
         }
         Ok(Self { spec: spec.clone(), memory })
@@ -91,7 +93,7 @@ impl Weight {
     /// Lines of the panels of one expert, one panel after the other.
     #[inline(always)]
     pub(crate) fn expert_lines<F: Format>(&self, expert: usize) -> &[F::Line] {
-        let each = self.panels() * (self.spec.k as usize).div_ceil(2);
+        let each = self.panels() * (self.spec.k as usize).div_ceil(F::TERMS);
         &self.lines::<F>()[expert * each..][..each]
     }
 
@@ -100,22 +102,24 @@ impl Weight {
         match (self.spec.used, self.spec.dtype) {
             (WeightUse::Vector, _) => into[0] = self.vector()[row],
             (WeightUse::Table, dtype) => {
+                let dtype = dtype.plain().expect("check refuses tables of blocks");
                 let bytes = into.len() * dtype.bytes();
                 widen(dtype, &self.memory.as_bytes()[row * bytes..][..bytes], into);
             }
-            (WeightUse::Panels, DType::F32) => self.copy_output::<F32>(row, into),
-            (WeightUse::Panels, DType::Bf16) => self.copy_output::<Bf16>(row, into),
-            (WeightUse::Panels, DType::F16) => self.copy_output::<F16>(row, into),
+            (WeightUse::Panels, WeightType::F32) => self.copy_output::<F32>(row, into),
+            (WeightUse::Panels, WeightType::Bf16) => self.copy_output::<Bf16>(row, into),
+            (WeightUse::Panels, WeightType::F16) => self.copy_output::<F16>(row, into),
+            (WeightUse::Panels, WeightType::Q8_0) => self.copy_output::<Q8_0>(row, into),
+            (WeightUse::Panels, WeightType::Q4_0) => self.copy_output::<Q4_0>(row, into),
             (WeightUse::Experts(_), _) => unreachable!("nobody looks up a row of an expert"),
-            (WeightUse::Panels, DType::U32) => unreachable!("check refuses u32 weights"),
         }
     }
 
     fn copy_output<F: Format>(&self, row: usize, into: &mut [f32]) {
-        let pairs = into.len().div_ceil(2);
-        let lines = &self.lines::<F>()[row / LANES * pairs..][..pairs];
-        for (line, pair) in lines.iter().zip(into.chunks_mut(2)) {
-            for (which, value) in pair.iter_mut().enumerate() {
+        let count = into.len().div_ceil(F::TERMS);
+        let lines = &self.lines::<F>()[row / LANES * count..][..count];
+        for (line, terms) in lines.iter().zip(into.chunks_mut(F::TERMS)) {
+            for (which, value) in terms.iter_mut().enumerate() {
                 *value = F::get(line, which, row % LANES);
             }
         }
@@ -125,13 +129,14 @@ impl Weight {
 /// Whether a weight can be loaded as its specification says.
 pub(crate) fn check(spec: &WeightSpec, source: DType) -> Result<(), KernelError> {
     let refuse = |what, wanted: u64, got: u64| Err(KernelError::Weight { name: spec.name.clone(), what, wanted, got });
-    for (op, dtype) in [("weight", spec.dtype), ("weight source", source)] {
-        if dtype == DType::U32 {
-            return Err(KernelError::Missing { op, dtype, device: "cpu" });
-        }
+    let missing = |op, dtype| Err(KernelError::Missing { op, dtype, device: "cpu" });
+    if source == DType::U32 {
+        return missing("weight source", source.name());
     }
-    if spec.used == WeightUse::Vector && spec.dtype != DType::F32 {
-        return Err(KernelError::Missing { op: "vector", dtype: spec.dtype, device: "cpu" });
+    match spec.used {
+        WeightUse::Vector if spec.dtype != WeightType::F32 => return missing("vector", spec.dtype.name()),
+        WeightUse::Table if spec.dtype.plain().is_none() => return missing("table", spec.dtype.name()),
+        WeightUse::Vector | WeightUse::Table | WeightUse::Panels | WeightUse::Experts(_) => {}
     }
     if spec.used == WeightUse::Vector && spec.k != 1 {
         return refuse("columns of a vector", 1, u64::from(spec.k));
@@ -142,6 +147,9 @@ pub(crate) fn check(spec: &WeightSpec, source: DType) -> Result<(), KernelError>
     let parts = spec.sum_parts;
     if !parts.is_power_of_two() || parts > SUM_PARTS_MAX {
         return refuse("parts of a sum, a power of two of at most", SUM_PARTS_MAX.into(), parts.into());
+    }
+    if spec.dtype.plain().is_none() && !spec.k.is_multiple_of(BLOCK * parts) {
+        return refuse("terms beyond whole blocks of each part", 0, u64::from(spec.k % (BLOCK * parts)));
     }
     // A line of a panel has two terms.
     if parts > 1 && !spec.k.is_multiple_of(2 * parts) {

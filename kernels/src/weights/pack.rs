@@ -28,7 +28,8 @@ fn cut(team: &Team, into: &mut [u8], unit: usize, work: &(dyn Fn(usize, &mut [u8
 
 /// A table or a vector: row after row.
 pub(crate) fn rows(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into: &mut [u8]) {
-    let (k, from, to) = (spec.k as usize, source.dtype(), spec.dtype);
+    let (k, from) = (spec.k as usize, source.dtype());
+    let to = spec.dtype.plain().expect("check refuses tables of blocks");
     cut(team, into, k * to.bytes(), &|first, piece| {
         let mut row = vec![0; k * from.bytes()];
         let mut wide = vec![0.0; k];
@@ -47,21 +48,19 @@ pub(crate) fn rows(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into:
 /// Panels of 16 outputs, each of one expert.
 pub(super) fn panels<F: Format>(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into: &mut [u8]) {
     let (n, k, from) = (spec.n as usize, spec.k as usize, source.dtype());
-    let pairs = k.div_ceil(2);
+    let count = k.div_ceil(F::TERMS);
     let each = n.div_ceil(LANES);
-    cut(team, into, pairs * size_of::<F::Line>(), &|first, piece| {
+    cut(team, into, count * size_of::<F::Line>(), &|first, piece| {
         let mut row = vec![0; k * from.bytes()];
         let mut wide = vec![0.0; k];
         let lines: &mut [F::Line] = bytemuck::cast_slice_mut(piece);
-        for (index, panel) in lines.chunks_exact_mut(pairs).enumerate() {
+        for (index, panel) in lines.chunks_exact_mut(count).enumerate() {
             let (expert, output) = ((first + index) / each, (first + index) % each * LANES);
             for lane in 0..LANES.min(n - output) {
                 source.copy_row(expert * n + output + lane, &mut row);
                 widen(from, &row, &mut wide);
-                for (line, pair) in panel.iter_mut().zip(wide.chunks(2)) {
-                    for (which, value) in pair.iter().enumerate() {
-                        F::set(line, which, lane, *value);
-                    }
+                for (line, terms) in panel.iter_mut().zip(wide.chunks(F::TERMS)) {
+                    F::fill(line, lane, terms);
                 }
             }
         }

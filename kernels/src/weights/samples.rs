@@ -2,8 +2,8 @@
 
 use super::{RowSource, Weight};
 use crate::ops::samples::{numbers, team};
-use graph::DType;
 use graph::plan::{WeightSpec, WeightUse};
+use graph::{DType, WeightType};
 use half::{bf16, f16};
 
 /// Rows of f32.
@@ -27,7 +27,7 @@ impl RowSource for Rows {
 }
 
 /// The specification of a sample.
-pub(crate) fn spec(n: usize, k: usize, dtype: DType, used: WeightUse) -> WeightSpec {
+pub(crate) fn spec(n: usize, k: usize, dtype: WeightType, used: WeightUse) -> WeightSpec {
     let (n, k) = (n as u32, k as u32);
     WeightSpec {
         name: format!("sample_{n}_{k}"),
@@ -42,18 +42,42 @@ pub(crate) fn spec(n: usize, k: usize, dtype: DType, used: WeightUse) -> WeightS
     }
 }
 
+/// All types that panels have.
+pub(crate) const TYPES: [WeightType; 5] =
+    [WeightType::F32, WeightType::Bf16, WeightType::F16, WeightType::Q8_0, WeightType::Q4_0];
+
+/// At least `k` terms, in `parts` of whole blocks where there are blocks.
+pub(crate) fn terms(dtype: WeightType, k: usize, parts: usize) -> usize {
+    if dtype.plain().is_some() { k } else { k.next_multiple_of(graph::BLOCK as usize * parts) }
+}
+
 /// A weight of seeded numbers.
-pub(crate) fn weight(n: usize, k: usize, dtype: DType, used: WeightUse) -> Weight {
+pub(crate) fn weight(n: usize, k: usize, dtype: WeightType, used: WeightUse) -> Weight {
     let rows = Rows { k, values: numbers((n * 31 + k) as u64, n * k) };
     Weight::load(&spec(n, k, dtype, used), &rows, &team(2)).expect("a sample is a valid weight")
 }
 
-/// The same numbers, rounded to the element type.
-pub(crate) fn rounded(n: usize, k: usize, dtype: DType) -> Vec<f32> {
-    let round = |v: f32| match dtype {
-        DType::F32 | DType::U32 => v,
-        DType::Bf16 => bf16::from_f32(v).to_f32(),
-        DType::F16 => f16::from_f32(v).to_f32(),
-    };
-    numbers((n * 31 + k) as u64, n * k).into_iter().map(round).collect()
+/// The same numbers, rounded to the element type, or block by block.
+pub(crate) fn rounded(n: usize, k: usize, dtype: WeightType) -> Vec<f32> {
+    let mut values = numbers((n * 31 + k) as u64, n * k);
+    let each = |values: &mut [f32], round: fn(f32) -> f32| values.iter_mut().for_each(|value| *value = round(*value));
+    match dtype {
+        WeightType::F32 => {}
+        WeightType::Bf16 => each(&mut values, |v| bf16::from_f32(v).to_f32()),
+        WeightType::F16 => each(&mut values, |v| f16::from_f32(v).to_f32()),
+        WeightType::Q8_0 => values.chunks_mut(32).for_each(|block| {
+            let scale = block.iter().fold(0.0f32, |most, v| most.max(v.abs())) / 127.0;
+            let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+            let stored = f16::from_f32(scale).to_f32();
+            block.iter_mut().for_each(|v| *v = f32::from((*v * inverse).round() as i8) * stored);
+        }),
+        WeightType::Q4_0 => values.chunks_mut(32).for_each(|block| {
+            let most = block.iter().copied().fold(0.0f32, |most, v| if v.abs() > most.abs() { v } else { most });
+            let scale = most / -8.0;
+            let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+            let stored = f16::from_f32(scale).to_f32();
+            block.iter_mut().for_each(|v| *v = ((*v * inverse + 8.5).floor().min(15.0) - 8.0) * stored);
+        }),
+    }
+    values
 }

@@ -6,7 +6,7 @@ use crate::cache::{Cache, CacheView, PAGE, padded};
 use crate::isa::{Kernel, Simd};
 use crate::memory::Memory;
 use crate::ops::Workers;
-use crate::panel::{Bf16, F16, F32, Format};
+use crate::panel::{Bf16, F16, F32, Plain};
 use crate::slab::Slab;
 use crate::step::{Span, Step};
 use graph::{Attention, DType};
@@ -75,7 +75,7 @@ struct Append<'a> {
 }
 
 impl Append<'_> {
-    fn run<F: Format>(&self) {
+    fn run<F: Plain>(&self) {
         let (dim, width) = (self.heads.head_dim, self.heads.kv_heads * self.heads.head_dim);
         for span in &self.step.spans {
             let pages = self.cache.table(self.step, span);

@@ -3,13 +3,10 @@
 //! Order: row groups, chunks of K, panels of the strip, row blocks. Sums that wait for their next chunk lie in the thread's own memory,
 //! side by side; spilled and loaded again they keep their bits.
 
-use super::{CHUNK_LINES, GROUP_BLOCKS, GROUP_ROWS, STRIP_MAX, Strip, Task, tree};
+use super::{CHUNK_TERMS, GROUP_BLOCKS, GROUP_ROWS, STRIP_MAX, Strip, Task, tree};
 use crate::isa::Simd;
 use crate::panel::{Ahead, F32, Format, LANES, Sums, store_lanes, sweep};
 use std::ops::Range;
-
-/// Rows from which a chunk is widened to f32 once, rather than in registers by each row block (measured).
-const WIDE_FROM: usize = 128;
 
 /// One chunk of one panel, for one group of row blocks.
 struct Chunk<'a> {
@@ -31,36 +28,38 @@ struct Chunk<'a> {
 pub(super) fn run<S: Simd, F: Format>(s: S, strip: Strip<'_>) {
     let Strip { task, panels, wide, sums } = strip;
     let (k, parts) = (task.part.weight.spec().k as usize, task.part.weight.spec().sum_parts as usize);
-    let (pairs, line) = (k.div_ceil(2), size_of::<F::Line>());
+    let (count, line) = (k.div_ceil(F::TERMS), size_of::<F::Line>());
     // A chunk of f32 is its own widened form; it is half as long, to take no more of the first-level cache.
-    let chunk_lines = if line > 64 { CHUNK_LINES / 2 } else { CHUNK_LINES };
+    let chunk_terms = if F::WIDE_FROM.is_none() { CHUNK_TERMS / 2 } else { CHUNK_TERMS };
+    let chunk_lines = chunk_terms / F::TERMS;
+    let widened = F::WIDE_FROM.is_some_and(|from| task.blocks.rows >= from);
     let all = task.lines::<F>();
     let (sums, _) = sums.as_chunks_mut::<LANES>();
     let (sums, waiting) = sums.split_at_mut(STRIP_MAX * GROUP_ROWS);
     for group in (0..task.blocks.count).step_by(GROUP_BLOCKS) {
         let blocks = group..(group + GROUP_BLOCKS).min(task.blocks.count);
         for part in 0..parts {
-            // Parts are of even length, so that they divide the lines.
-            let (start, end) = (part * (pairs / parts), (part + 1) * (pairs / parts));
+            // Parts are of whole lines.
+            let (start, end) = (part * (count / parts), (part + 1) * (count / parts));
             for from in (start..end).step_by(chunk_lines) {
                 let to = (from + chunk_lines).min(end);
                 for panel in panels.clone() {
                     let next =
-                        if panel + 1 < panels.end { (panel + 1) * pairs + from } else { panels.start * pairs + to };
+                        if panel + 1 < panels.end { (panel + 1) * count + from } else { panels.start * count + to };
                     let chunk = Chunk {
                         task,
                         panel,
-                        terms: 2 * from..(2 * to).min(k),
+                        terms: F::TERMS * from..(F::TERMS * to).min(k),
                         begins: from == start,
                         ends: parts == 1 && to == end,
                         blocks: blocks.clone(),
                         next: all.as_ptr().wrapping_add(next).cast(),
                         next_bytes: (to - from) * line,
                     };
-                    let lines = &all[panel * pairs..][from..to];
+                    let lines = &all[panel * count..][from..to];
                     let at = (panel - panels.start) * GROUP_ROWS;
                     let sums = &mut sums[at..];
-                    if task.blocks.rows >= WIDE_FROM && line <= 64 {
+                    if widened {
                         let wide = widen::<S, F>(s, lines, wide);
                         group_rows::<S, F32>(s, &chunk, wide, sums);
                     } else {
@@ -78,12 +77,13 @@ pub(super) fn run<S: Simd, F: Format>(s: S, strip: Strip<'_>) {
 /// A chunk as f32.
 #[inline(always)]
 fn widen<'a, S: Simd, F: Format>(s: S, lines: &[F::Line], wide: &'a mut [f32]) -> &'a [<F32 as Format>::Line] {
-    let wide: &mut [<F32 as Format>::Line] = &mut bytemuck::cast_slice_mut(wide)[..lines.len()];
-    for (line, wide) in lines.iter().zip(wide.iter_mut()) {
-        store_lanes(s, F::term(s, line, 0), &mut wide[0]);
-        store_lanes(s, F::term(s, line, 1), &mut wide[1]);
+    let wide: &mut [[f32; LANES]] = &mut bytemuck::cast_slice_mut(wide)[..lines.len() * F::TERMS];
+    for (line, wide) in lines.iter().zip(wide.chunks_exact_mut(F::TERMS)) {
+        for (which, wide) in wide.iter_mut().enumerate() {
+            store_lanes(s, F::term(s, line, which), wide);
+        }
     }
-    wide
+    bytemuck::cast_slice(wide)
 }
 
 /// All row blocks of a group.

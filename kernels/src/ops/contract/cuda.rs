@@ -8,8 +8,8 @@ use crate::cuda::arguments::{Contract, ContractPart, MergeParts, RoundRows, Vari
 use crate::cuda::driver::Address;
 use crate::cuda::{CountAt, DeviceWeight, Extent, Site, Wanted};
 use crate::error::KernelError;
-use graph::DType;
 use graph::plan::{Call, Operand, Program, WeightId, WeightSpec};
+use graph::{DType, WeightType};
 
 /// Programs that keep a GPU's memory busy: two for each of its multiprocessors, as many as an H200 has.
 const PROGRAMS: u32 = 264;
@@ -24,7 +24,7 @@ const PARTED_ROWS: u32 = 32;
 fn run(spec: &WeightSpec) -> u32 {
     let tiles = spec.n.div_ceil(OUTPUTS);
     let parts = (PROGRAMS / tiles.max(1)).clamp(1, (spec.k / RUN).max(1));
-    let one = parts == 1 || spec.dtype == DType::F32 || !spec.k.is_multiple_of(16) || !spec.n.is_multiple_of(16);
+    let one = parts == 1 || spec.dtype == WeightType::F32 || !spec.k.is_multiple_of(16) || !spec.n.is_multiple_of(16);
     if one { spec.k } else { spec.k.div_ceil(parts).next_multiple_of(RUN) }
 }
 
@@ -53,9 +53,10 @@ pub(crate) fn contract(site: &mut Site<'_>, x: &Operand, parts: &[(WeightId, Ope
             continue;
         }
         in_parts(site, x, (*w, y))?;
-        if rounded != Some(spec.dtype) {
-            round(site, x, spec.dtype)?;
-            rounded = Some(spec.dtype);
+        let dtype = site.weight(*w).dtype();
+        if rounded != Some(dtype) {
+            round(site, x, dtype)?;
+            rounded = Some(dtype);
         }
         runs_in_turn(site, x, (*w, y))?;
     }
@@ -71,10 +72,10 @@ fn by_rows(
 ) -> Result<Vec<&'static Variant>, KernelError> {
     let spec = weight.spec();
     let numbers = [("k", spec.k), ("part", run(spec)), ("apart", PARTED_ROWS * spec.n)];
-    let wanted = Wanted { kernel, typed: Some(("w", spec.dtype)), fixed: &[], numbers: &numbers };
+    let wanted = Wanted { kernel, typed: Some(("w", weight.dtype())), fixed: &[], numbers: &numbers };
     let mut variants = wanted.fitting(fits);
     variants.sort_by_key(|variant| variant.constant("BLOCK_R"));
-    if variants.is_empty() { Err(site.missing(spec.dtype)) } else { Ok(variants) }
+    if variants.is_empty() { Err(site.missing(weight.dtype())) } else { Ok(variants) }
 }
 
 /// Launches each variant for the rows of its tile, the last for all more than that.
@@ -149,7 +150,7 @@ fn round(site: &mut Site<'_>, x: &Operand, dtype: DType) -> Result<(), KernelErr
 
 /// Many rows: one run after the other, in one program.
 fn runs_in_turn(site: &mut Site<'_>, x: &Operand, (w, y): (WeightId, &Operand)) -> Result<(), KernelError> {
-    let (rows, dtype) = (site.counted(x), site.weight(w).spec().dtype);
+    let (rows, dtype) = (site.counted(x), site.weight(w).dtype());
     let arguments = arguments(site, site.rounded, rows, (w, y));
     let fits = |variant: &Variant| variant.constant("PARTED") == 1 && variant.is("x", dtype);
     let variants = by_rows(site, "contract", site.weight(w), fits)?;

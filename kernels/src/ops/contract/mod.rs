@@ -21,10 +21,10 @@ mod tree;
 use super::Workers;
 use crate::isa::{Kernel, Simd};
 use crate::memory::Memory;
-use crate::panel::{BLOCK_ROWS, Bf16, Blocks, F16, F32, Format, LANES};
+use crate::panel::{BLOCK_ROWS, Bf16, Blocks, F16, F32, Format, LANES, Q4_0, Q8_0};
 use crate::slab::Slab;
 use crate::weights::Weight;
-use graph::DType;
+use graph::WeightType;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,8 +32,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const GROUP_BLOCKS: usize = 32;
 /// Panels a thread takes at a time, at most.
 pub(in crate::ops) const STRIP_MAX: usize = 8;
-/// Lines of a chunk of K: with the chunk that is prefetched meanwhile, and x, it stays in a first-level cache of 32 KiB.
-const CHUNK_LINES: usize = 128;
+/// Terms of a chunk of K: with the chunk that is prefetched meanwhile, and x, it stays in a first-level cache of 32 KiB.
+const CHUNK_TERMS: usize = 256;
 
 /// One weight and its result.
 #[derive(Clone, Copy)]
@@ -79,7 +79,7 @@ pub(crate) struct Room {
 }
 
 /// f32 of a widened chunk, and of the sums of a strip by a row group.
-pub(in crate::ops) const WIDE_LEN: usize = CHUNK_LINES * 2 * LANES;
+pub(in crate::ops) const WIDE_LEN: usize = CHUNK_TERMS * LANES;
 const SUMS_LEN: usize = STRIP_MAX * GROUP_ROWS * LANES;
 /// Rows of a group, at most.
 const GROUP_ROWS: usize = GROUP_BLOCKS * BLOCK_ROWS;
@@ -121,10 +121,11 @@ impl Kernel for Strip<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         match self.task.part.weight.spec().dtype {
-            DType::F32 => self.with::<S, F32>(s),
-            DType::Bf16 => self.with::<S, Bf16>(s),
-            DType::F16 => self.with::<S, F16>(s),
-            DType::U32 => unreachable!("weights are floats"),
+            WeightType::F32 => self.with::<S, F32>(s),
+            WeightType::Bf16 => self.with::<S, Bf16>(s),
+            WeightType::F16 => self.with::<S, F16>(s),
+            WeightType::Q8_0 => self.with::<S, Q8_0>(s),
+            WeightType::Q4_0 => self.with::<S, Q4_0>(s),
         }
     }
 }

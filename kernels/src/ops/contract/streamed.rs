@@ -42,12 +42,12 @@ fn rows<S: Simd, F: Format, const R: usize, const P: usize>(s: S, strip: &Strip<
 #[inline(always)]
 fn panels<S: Simd, F: Format, const R: usize, const P: usize>(s: S, strip: &Strip<'_>, panels: [usize; P]) {
     let spec = strip.task.part.weight.spec();
-    let (pairs, parts) = ((spec.k as usize).div_ceil(2), spec.sum_parts as usize);
+    let (lines, parts) = ((spec.k as usize).div_ceil(F::TERMS), spec.sum_parts as usize);
     let mut sums = [[[0.0; LANES]; P]; R];
     if parts == 1 {
-        add::<S, F, R, P>(s, strip, panels, 0..pairs, &mut sums);
+        add::<S, F, R, P>(s, strip, panels, 0..lines, &mut sums);
     } else {
-        let (each, mut waiting) = (pairs / parts, [[0.0; LANES]; tree::LEVELS * BLOCK_ROWS]);
+        let (each, mut waiting) = (lines / parts, [[0.0; LANES]; tree::LEVELS * BLOCK_ROWS]);
         for part in 0..parts {
             sums = [[[0.0; LANES]; P]; R];
             add::<S, F, R, P>(s, strip, panels, part * each..(part + 1) * each, &mut sums);
@@ -73,8 +73,8 @@ fn add<S: Simd, F: Format, const R: usize, const P: usize>(
 ) {
     let k = strip.task.part.weight.spec().k as usize;
     let all = strip.task.lines::<F>();
-    let lines = panels.map(|panel| &all[panel * k.div_ceil(2)..][part.clone()]);
+    let lines = panels.map(|panel| &all[panel * k.div_ceil(F::TERMS)..][part.clone()]);
     let distance = if P == 2 { AHEAD_OF_TWO } else { AHEAD_OF_ONE };
     let ahead = Ahead::lines::<F>(lines.map(|lines| lines.as_ptr().wrapping_byte_add(distance)));
-    F::stream(s, lines, &strip.task.x[2 * part.start * R..(2 * part.end).min(k) * R], sums, ahead);
+    F::stream(s, lines, &strip.task.x[F::TERMS * part.start * R..(F::TERMS * part.end).min(k) * R], sums, ahead);
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::isa::Isa;
 use crate::ops::samples::{bits, numbers, sets, team};
-use crate::weights::samples::{Rows, rounded, spec, weight};
+use crate::weights::samples::{Rows, TYPES, rounded, spec, terms, weight};
 use graph::plan::WeightUse;
 
 /// Results of all weights for the same rows.
@@ -17,13 +17,12 @@ fn compute(isa: Isa, threads: usize, weights: &[Weight], x: &[f32], rows: usize)
     results
 }
 
-const DTYPES: [DType; 3] = [DType::F32, DType::Bf16, DType::F16];
-
 #[test]
 fn sums_are_those_of_the_reference_for_any_shape() {
     for isa in sets() {
-        for dtype in DTYPES {
+        for dtype in TYPES {
             for (n, k) in [(1, 1), (16, 2), (15, 3), (17, 64), (40, 513), (33, 1030), (130, 96)] {
+                let k = terms(dtype, k, 1);
                 let w = rounded(n, k, dtype);
                 for rows in [0, 1, 2, 3, 5, 6, 7, 13, 130] {
                     let x = numbers(11, rows * k);
@@ -42,8 +41,9 @@ fn sums_are_those_of_the_reference_for_any_shape() {
 fn a_row_has_the_same_bits_in_every_batch_and_on_every_team() {
     const ALL: usize = 200;
     for isa in sets() {
-        for dtype in DTYPES {
+        for dtype in TYPES {
             for (n, k) in [(70, 1027), (36, 300)] {
+                let k = terms(dtype, k, 1);
                 let (w, x) = (weight(n, k, dtype, WeightUse::Panels), numbers(5, ALL * k));
                 let gold = compute(isa, 1, std::slice::from_ref(&w), &x, ALL).remove(0);
                 for rows in [1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 32, 100, 128] {
@@ -63,9 +63,10 @@ fn a_row_has_the_same_bits_in_every_batch_and_on_every_team() {
 #[test]
 fn parts_that_share_x_have_the_bits_they_have_alone() {
     for isa in sets() {
-        let weights: Vec<Weight> = [(33, DType::F32), (1, DType::Bf16), (64, DType::F16), (16, DType::Bf16)]
-            .map(|(n, dtype)| weight(n, 100, dtype, WeightUse::Panels))
-            .into();
+        let weights: Vec<Weight> =
+            [(33, WeightType::F32), (1, WeightType::Bf16), (64, WeightType::F16), (16, WeightType::Bf16)]
+                .map(|(n, dtype)| weight(n, 100, dtype, WeightUse::Panels))
+                .into();
         for rows in [1, 4, 9, 140] {
             let x = numbers(5, rows * 100);
             let together = compute(isa, 2, &weights, &x, rows);
@@ -76,8 +77,25 @@ fn parts_that_share_x_have_the_bits_they_have_alone() {
     }
 }
 
+#[test]
+fn quantised_weights_have_the_bits_of_their_widened_ones() {
+    for isa in sets() {
+        for dtype in [WeightType::Q8_0, WeightType::Q4_0] {
+            let (n, k) = (70, 32 * 19);
+            let wide = Rows { k, values: rounded(n, k, dtype) };
+            let wide = Weight::load(&spec(n, k, WeightType::F32, WeightUse::Panels), &wide, &team(1)).expect("valid");
+            let quantised = weight(n, k, dtype, WeightUse::Panels);
+            for rows in [1, 2, 3, 6, 7, 12, 13, 40, 200] {
+                let x = numbers(5, rows * k);
+                let [wide, got] = [&wide, &quantised].map(|w| compute(isa, 2, std::slice::from_ref(w), &x, rows));
+                assert_eq!(bits(&got[0]), bits(&wide[0]), "{dtype} rows {rows} {}", isa.name());
+            }
+        }
+    }
+}
+
 /// The terms `from..from + len` of each output of a sample, in parts.
-fn parted(n: usize, k: usize, dtype: DType, (from, len, sum_parts): (usize, usize, u32)) -> Weight {
+fn parted(n: usize, k: usize, dtype: WeightType, (from, len, sum_parts): (usize, usize, u32)) -> Weight {
     let all = rounded(n, k, dtype);
     let values = all.chunks(k).flat_map(|row| row[from..from + len].iter().copied()).collect();
     let spec = graph::plan::WeightSpec { sum_parts, ..spec(n, len, dtype, WeightUse::Panels) };
@@ -87,8 +105,9 @@ fn parted(n: usize, k: usize, dtype: DType, (from, len, sum_parts): (usize, usiz
 #[test]
 fn parts_of_a_sum_are_added_in_the_same_tree_whoever_has_them() {
     for isa in sets() {
-        for dtype in DTYPES {
+        for dtype in TYPES {
             for (n, k) in [(33, 48), (40, 16 * 67), (16, 16)] {
+                let k = terms(dtype, k, 8);
                 for rows in [1, 2, 5, 7, 13, 130, 200] {
                     let x = numbers(5, rows * k);
                     let whole = compute(isa, 2, &[parted(n, k, dtype, (0, k, 8))], &x, rows).remove(0);

@@ -47,7 +47,7 @@ static TILES: [u32; 2] = [16, 64];
 
 /// The variant for a weight and tiles of this many slots.
 fn variant(spec: &WeightSpec, tile: u32) -> Option<&'static Variant> {
-    let typed = Some(("w", spec.dtype));
+    let typed = Some(("w", spec.dtype.plain()?));
     let wanted = Wanted { kernel: "experts", typed, fixed: &[("BLOCK_R", tile.into())], numbers: &[("k", spec.k)] };
     wanted.variants().first().copied()
 }
@@ -185,7 +185,7 @@ fn over_tiles(
     y: Address,
 ) -> Result<(), KernelError> {
     let (weight, lists) = (site.weight(w), site.lists);
-    let (n, k, dtype) = (weight.spec().n, weight.spec().k, weight.spec().dtype);
+    let (n, k, dtype) = (weight.spec().n, weight.spec().k, weight.dtype());
     let arguments = Experts {
         tiles: lists.tiles,
         tile_entry: lists.tile_entry,
@@ -291,7 +291,7 @@ pub(crate) fn bias(
 /// y = x · wᵀ for each run of a row, by the entry of w that belongs to it.
 pub(crate) fn contract_each(site: &mut Site<'_>, x: &Operand, w: WeightId, y: &Operand) -> Result<(), KernelError> {
     let (rows, weight) = (site.counted(x), site.weight(w));
-    let (n, k, dtype) = (weight.spec().n, weight.spec().k, weight.spec().dtype);
+    let (n, k, dtype) = (weight.spec().n, weight.spec().k, weight.dtype());
     let each = x.width / k;
     let arguments = ContractEach {
         rows: rows.at,

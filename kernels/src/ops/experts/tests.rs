@@ -3,12 +3,12 @@ use crate::isa::Isa;
 use crate::ops::contract::{self, Part, Parts};
 use crate::ops::samples::{assert_close, bits, numbers, sets, team};
 use crate::weights::Weight;
-use crate::weights::samples::{Rows, rounded, spec};
-use graph::DType;
+use crate::weights::samples::{Rows, TYPES, rounded, spec, terms};
+use graph::WeightType;
 use graph::plan::WeightUse;
 
 /// Experts of n outputs and k terms.
-fn weight(experts: usize, n: usize, k: usize, dtype: DType) -> Weight {
+fn weight(experts: usize, n: usize, k: usize, dtype: WeightType) -> Weight {
     let rows = Rows { k, values: rounded(experts * n, k, dtype) };
     let spec = graph::plan::WeightSpec {
         dims: vec![experts as u32, n as u32, k as u32],
@@ -69,12 +69,11 @@ impl Case {
     }
 }
 
-const DTYPES: [DType; 3] = [DType::F32, DType::Bf16, DType::F16];
-
 #[test]
 fn sums_are_those_of_the_reference_for_any_shape() {
-    for dtype in DTYPES {
+    for dtype in TYPES {
         for (experts, choices, n, k) in [(4, 2, 16, 8), (3, 3, 17, 33), (8, 2, 40, 65), (16, 4, 5, 130), (1, 1, 7, 3)] {
+            let k = terms(dtype, k, 1);
             let w = rounded(experts * n, k, dtype);
             let weights = [weight(experts, n, k, dtype), weight(experts, n, k, dtype)];
             for rows in [0, 1, 2, 9, 70] {
@@ -101,7 +100,8 @@ fn a_row_has_the_same_bits_in_every_batch_and_on_every_team() {
     const ALL: usize = 150;
     let (experts, choices, n, k) = (6, 2, 37, 301);
     for isa in sets() {
-        for dtype in DTYPES {
+        for dtype in TYPES {
+            let k = terms(dtype, k, 1);
             let weight = [weight(experts, n, k, dtype)];
             let (x, gates) = (numbers(5, ALL * choices * k), gates(ALL, experts, choices));
             let shape = Shape::whole(experts, choices, choices);
@@ -128,19 +128,19 @@ fn a_row_has_the_same_bits_in_every_batch_and_on_every_team() {
 #[test]
 fn experts_have_the_bits_of_a_plain_contraction() {
     let (experts, n, k) = (3, 20, 90);
-    let all = weight(experts, n, k, DType::Bf16);
-    let w = rounded(experts * n, k, DType::Bf16);
+    let all = weight(experts, n, k, WeightType::Bf16);
+    let w = rounded(experts * n, k, WeightType::Bf16);
     let x = numbers(2, 9 * k);
     let gates: Vec<f32> = (0..9).flat_map(|row| (0..experts).map(move |e| f32::from(u8::from(row % 3 == e)))).collect();
     let shape = Shape::whole(experts, 1, 1);
     let case = Case { shape, n, k, isa: Isa::detect(), threads: 2, room: 9 };
     let y = case.contract(std::slice::from_ref(&all), &x, &gates).remove(0);
-    let one = weight(1, n, k, DType::Bf16);
+    let one = weight(1, n, k, WeightType::Bf16);
     assert_eq!(one.spec().n, all.spec().n);
     for expert in 0..experts {
         let values = w[expert * n * k..][..n * k].to_vec();
-        let alone =
-            Weight::load(&spec(n, k, DType::Bf16, WeightUse::Panels), &Rows { k, values }, &team(1)).expect("loads");
+        let alone = Weight::load(&spec(n, k, WeightType::Bf16, WeightUse::Panels), &Rows { k, values }, &team(1))
+            .expect("loads");
         let mut wanted = vec![0.0; n];
         let slab = Slab::new(&mut wanted);
         let (team, mut room) = (team(1), contract::Room::new(1, k, 1, false));
@@ -173,7 +173,7 @@ fn each_choice_gets_the_bias_of_its_expert() {
 fn each_run_of_a_row_has_a_weight_of_its_own() {
     for isa in sets() {
         for (each, n, k, rows) in [(1, 3, 5, 4), (4, 17, 24, 1), (6, 40, 33, 31)] {
-            let (weight, x) = (weight(each, n, k, DType::Bf16), numbers(7, rows * each * k));
+            let (weight, x) = (weight(each, n, k, WeightType::Bf16), numbers(7, rows * each * k));
             let shape = Shape::whole(each, each, each);
             let case = Case { shape, n, k, isa, threads: 2, room: rows };
             // As if every row had chosen every expert.
@@ -192,11 +192,11 @@ fn each_run_of_a_row_has_a_weight_of_its_own() {
 #[test]
 fn choices_weighed_behind_a_sum_over_ranks_have_the_bits_of_those_combined() {
     let (experts, choices, n, k, rows) = (6, 3, 20, 16, 33);
-    let values = rounded(experts * n, k, DType::F32);
+    let values = rounded(experts * n, k, WeightType::F32);
     let held = |first: usize, count: usize| {
         let rows = Rows { k, values: values[first * n * k..][..count * n * k].to_vec() };
         let used = WeightUse::Experts(count as u32);
-        Weight::load(&spec(n, k, DType::F32, used), &rows, &team(1)).expect("a sample is a valid weight")
+        Weight::load(&spec(n, k, WeightType::F32, used), &rows, &team(1)).expect("a sample is a valid weight")
     };
     let (x, gates) = (numbers(3, rows * choices * k), gates(rows, experts, choices));
     let shape = Shape::whole(experts, choices, choices);

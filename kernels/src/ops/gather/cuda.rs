@@ -9,7 +9,7 @@ use graph::plan::{Operand, WeightId};
 fn lookup(site: &mut Site<'_>, table: WeightId, (first, ids): (u32, Address), y: &Operand) -> Result<(), KernelError> {
     let (weight, rows) = (site.weight(table), site.counted(y));
     let spec = weight.spec();
-    let (n, k, typed) = (spec.n, y.width, ("table", spec.dtype));
+    let (n, k, typed) = (spec.n, y.width, ("table", weight.dtype()));
     let arguments = Gather {
         rows: rows.at,
         ids,

@@ -1,12 +1,17 @@
 //! Panels: 16 outputs over a run of terms, stored so that one pass reads them front to back.
 //!
-//! A panel is a run of lines; a line holds two consecutive terms of all 16 outputs. Weights are panels over K; the keys of a cache
+//! A panel is a run of lines; a line holds consecutive terms of all 16 outputs: two, or a block of quantised ones. Weights are panels over K; the keys of a cache
 //! page are a panel whose outputs are positions, its values panels whose outputs are dims. [`sweep`] is the one inner loop over
 //! all of them: an output has one accumulator, to which its terms are added in order, whatever is computed beside it.
 
+mod blocks;
+mod formats;
+
+pub(crate) use blocks::{Q4_0, Q8_0};
+pub(crate) use formats::{Bf16, F16, F32, Format, Plain};
+
 use crate::isa::{Kernel, Simd};
-use graph::DType;
-use half::{bf16, f16};
+use formats::halves;
 
 /// Outputs of a panel.
 pub(crate) const LANES: usize = 16;
@@ -33,126 +38,6 @@ impl Blocks {
     pub(crate) fn at(self, block: usize) -> (usize, usize) {
         let (small, larger) = (self.rows / self.count, self.rows % self.count);
         (block * small + block.min(larger), small + usize::from(block < larger))
-    }
-}
-
-/// How a line of a panel is stored.
-pub(crate) trait Format: Copy + Send + Sync + 'static {
-    /// Two terms of 16 outputs.
-    type Line: bytemuck::Pod + Send + Sync;
-    /// The element type.
-    const DTYPE: DType;
-    /// One term of all outputs, the first (0) or the second (1).
-    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2];
-    /// Rounds a value into its place.
-    fn set(line: &mut Self::Line, which: usize, lane: usize, value: f32);
-    /// The value at a place.
-    fn get(line: &Self::Line, which: usize, lane: usize) -> f32;
-    /// A [`sweep`] that prefetches every cache line of what lies ahead.
-    #[inline(always)]
-    fn stream<S: Simd, const R: usize, const P: usize>(
-        s: S,
-        lines: [&[Self::Line]; P],
-        x: &[f32],
-        sums: &mut Sums<R, P>,
-        ahead: Ahead<P>,
-    ) {
-        sweep::<S, Self, R, P, 1>(s, lines, x, sums, ahead);
-    }
-}
-
-#[inline(always)]
-fn halves<T>(sixteen: &[T; 16]) -> [&[T; 8]; 2] {
-    let (eights, _) = sixteen.as_chunks::<8>();
-    [&eights[0], &eights[1]]
-}
-
-/// f32, term after term.
-#[derive(Clone, Copy)]
-pub(crate) struct F32;
-
-impl Format for F32 {
-    type Line = [[f32; 16]; 2];
-    const DTYPE: DType = DType::F32;
-
-    #[inline(always)]
-    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2] {
-        let [low, high] = halves(&line[which]);
-        [s.load(low), s.load(high)]
-    }
-
-    #[inline(always)]
-    fn set(line: &mut Self::Line, which: usize, lane: usize, value: f32) {
-        line[which][lane] = value;
-    }
-
-    #[inline(always)]
-    fn get(line: &Self::Line, which: usize, lane: usize) -> f32 {
-        line[which][lane]
-    }
-
-    /// A line is two cache lines.
-    #[inline(always)]
-    fn stream<S: Simd, const R: usize, const P: usize>(
-        s: S,
-        lines: [&[Self::Line]; P],
-        x: &[f32],
-        sums: &mut Sums<R, P>,
-        ahead: Ahead<P>,
-    ) {
-        sweep::<S, Self, R, P, 2>(s, lines, x, sums, ahead);
-    }
-}
-
-/// bf16 in words: the first term in the low half, the second in the high half. Widening is a shift or a mask.
-#[derive(Clone, Copy)]
-pub(crate) struct Bf16;
-
-impl Format for Bf16 {
-    type Line = [u32; 16];
-    const DTYPE: DType = DType::Bf16;
-
-    #[inline(always)]
-    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2] {
-        let [low, high] = halves(line);
-        if which == 0 { [s.widen_low(low), s.widen_low(high)] } else { [s.widen_high(low), s.widen_high(high)] }
-    }
-
-    #[inline(always)]
-    fn set(line: &mut Self::Line, which: usize, lane: usize, value: f32) {
-        let bits = u32::from(bf16::from_f32(value).to_bits());
-        let word = line[lane];
-        line[lane] = if which == 0 { (word & 0xffff_0000) | bits } else { (word & 0xffff) | (bits << 16) };
-    }
-
-    #[inline(always)]
-    fn get(line: &Self::Line, which: usize, lane: usize) -> f32 {
-        bf16::from_bits((line[lane] >> (16 * which)) as u16).to_f32()
-    }
-}
-
-/// f16, term after term.
-#[derive(Clone, Copy)]
-pub(crate) struct F16;
-
-impl Format for F16 {
-    type Line = [[u16; 16]; 2];
-    const DTYPE: DType = DType::F16;
-
-    #[inline(always)]
-    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2] {
-        let [low, high] = halves(&line[which]);
-        [s.widen_f16(low), s.widen_f16(high)]
-    }
-
-    #[inline(always)]
-    fn set(line: &mut Self::Line, which: usize, lane: usize, value: f32) {
-        line[which][lane] = f16::from_f32(value).to_bits();
-    }
-
-    #[inline(always)]
-    fn get(line: &Self::Line, which: usize, lane: usize) -> f32 {
-        f16::from_bits(line[which][lane]).to_f32()
     }
 }
 
@@ -223,6 +108,9 @@ pub(crate) fn add_terms<S: Simd, F: Format, const R: usize, const P: usize, cons
     sums: &mut [[[S::V; 2]; P]; R],
     ahead: Ahead<P>,
 ) {
+    if F::TERMS > 2 {
+        return blocks::add_terms::<S, F, R, P, TOUCH>(s, lines, x, sums, ahead);
+    }
     let (terms, _) = x.as_chunks::<R>();
     let (pairs, odd) = terms.as_chunks::<2>();
     let lines = lines.map(|lines| &lines[..pairs.len() + odd.len()]);

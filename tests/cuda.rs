@@ -113,6 +113,61 @@ fn company_chunks_and_the_prefix_cache_do_not_change_a_bit() {
     }
 }
 
+/// The likeliest tokens that a job of three lines tells, with their log-probabilities.
+type Likeliest = Vec<serde_json::Map<String, serde_json::Value>>;
+
+fn likeliest(model: &str, flags: &[&str]) -> Likeliest {
+    let line = |number: u32| {
+        let ids: Vec<u32> = (0..3 + number * 9).map(|i| 1 + (number * 37 + i * 101) % 500).collect();
+        format!(
+            "{{\"custom_id\": \"{number}\", \"token_ids\": {ids:?}, \"max_tokens\": 1, \"temperature\": 0, \"ignore_eos\": true, \"logprobs\": 5}}\n"
+        )
+    };
+    let of = flags.join("").replace([':', '-'], "");
+    let (job, out) = (file(&format!("logprobs-{of}.jsonl")), file(&format!("logprobs-{of}.out.jsonl")));
+    std::fs::write(&job, (0..3).map(line).collect::<String>()).expect("room for a job");
+    drop((std::fs::remove_file(&out), std::fs::remove_file(out.with_extension("jsonl.journal"))));
+    let mut command = millstream(&["run", "--no-supervise", "--model", model]);
+    let output = command.arg(&job).arg("-o").arg(&out).args(flags).output().expect("the binary runs");
+    assert!(output.status.success(), "{flags:?}: {}", said(&output));
+    let text = std::fs::read_to_string(out).expect("results");
+    let of = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("a result");
+        let top = &line["response"]["body"]["choices"][0]["logprobs"]["top_logprobs"][0];
+        top.as_object().expect("the likeliest tokens").clone()
+    };
+    text.lines().map(of).collect()
+}
+
+/// The largest difference of a token that both have.
+fn apart(a: &Likeliest, b: &Likeliest) -> f64 {
+    let both = a.iter().zip(b).flat_map(|(a, b)| a.iter().filter_map(|(token, value)| Some((value, b.get(token)?))));
+    let apart: Vec<f64> = both.map(|(a, b)| (a.as_f64().expect("a") - b.as_f64().expect("b")).abs()).collect();
+    assert!(apart.len() >= 6, "{a:?} and {b:?} have too little in common");
+    apart.into_iter().fold(0.0, f64::max)
+}
+
+#[test]
+fn quantised_weights_give_what_they_give_on_the_cores() {
+    // Tied, so that a lookup reads blocks; 96 terms of the second are no pairs of blocks and stay plain.
+    for model in ["tests/conformance/qwen3", "tests/conformance/llama"] {
+        let plain = likeliest(model, &["--device", "cuda"]);
+        for method in ["q8_0-weight-only", "q4_0-weight-only"] {
+            let [cores, gpu] = ["cpu", "cuda"].map(|device| likeliest(model, &["--device", device, "-q", method]));
+            // Activations are rounded to bf16 before a product, on a GPU alone.
+            assert!(apart(&cores, &gpu) < 0.05, "{model} {method}: {cores:?} and {gpu:?}");
+            assert!(apart(&plain, &gpu) > 0.0, "{model} {method}: as if nothing were quantised");
+        }
+    }
+}
+
+#[test]
+fn experts_in_blocks_are_refused_on_a_gpu() {
+    let flags = ["generate", "x", "--model", "tests/conformance/mixtral", "--device", "cuda", "-q", "q8_0-weight-only"];
+    let output = millstream(&flags).output().expect("the binary runs");
+    assert!(said(&output).contains("no kernel for q8_0 on cuda"), "{}", said(&output));
+}
+
 #[test]
 fn a_pipeline_may_mix_gpus_and_cores() {
     for devices in ["cuda:0,cpu:0", "cpu:0,cuda:0"] {

@@ -9,7 +9,7 @@ use families::{Kind, families};
 use graph::WeightType;
 use graph::plan::{Quantization, Role, WeightSpec};
 use millstream::{Capture, Checkpoint, Engine, EngineBuilder, Generation};
-use told::{Bits, bits, builder, prompt, rows};
+use told::{Bits, bits, builder, engine, prompt, rows, run_parity};
 
 fn quantised(name: &str, quantization: Quantization) -> EngineBuilder {
     builder(name).quantization(quantization)
@@ -29,15 +29,23 @@ fn quantised_weights_keep_the_law_in_every_family() {
     for name in families(&[Kind::Dense, Kind::Experts, Kind::Recurrent]) {
         for quantization in Quantization::ALL {
             let gold = alone(quantised(name, quantization));
+            assert!(gold != bits(engine(name).submit(request(1, 75))), "{name}: as if nothing were quantised");
             for (chunk, threads, stages) in [(5, 2, 1), (16, 2, 2)] {
-                let engine = quantised(name, quantization).bounds(rows(chunk)).threads(threads);
-                let engine = engine.pipeline_parallel_size(stages).build().expect("an engine builds");
+                let batched = quantised(name, quantization).bounds(rows(chunk)).threads(threads);
+                let engine = batched.pipeline_parallel_size(stages).build().expect("an engine builds");
                 let others: Vec<_> = (2..5).map(|seed| engine.submit(request(seed, 3 + seed * 9))).collect();
                 let found = bits(engine.submit(request(1, 75)));
                 others.into_iter().for_each(|other| drop(bits(other)));
                 assert_eq!(found, gold, "{name} {} in steps of {chunk}, {stages} stages", quantization.name());
             }
         }
+    }
+}
+
+#[test]
+fn eight_bits_give_the_tokens_of_the_reference() {
+    for layout in [&[][..], &["-tp", "2"], &["-pp", "2"]] {
+        run_parity("granite", &[&["-q", "q8_0-weight-only", "--tolerance", "0.01"], layout].concat());
     }
 }
 

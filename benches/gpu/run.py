@@ -177,6 +177,8 @@ def rates(clock):
     for shape in SHAPES:
         for name, flags in [
             ("decode", ["-p", "0", "-n", "128", "--batch", "1,8,64"]),
+            ("decode q8_0", ["-p", "0", "-n", "128", "--batch", "1,8", "-q", "q8_0-weight-only"]),
+            ("decode q4_0", ["-p", "0", "-n", "128", "--batch", "1,8", "-q", "q4_0-weight-only"]),
             ("prefill 2048", ["-p", "2048", "-n", "0"]),
             ("prefill 8192", ["-p", "8192", "-n", "0"]),
         ]:

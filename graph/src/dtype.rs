@@ -82,6 +82,15 @@ impl WeightType {
         }
     }
 
+    /// Terms that a kernel takes at once, of which a contraction has whole runs: a block, or two whose codes share bytes on GPUs.
+    pub fn run(self) -> u32 {
+        match self {
+            Self::F32 | Self::Bf16 | Self::F16 => 1,
+            Self::Q8_0 => BLOCK,
+            Self::Q4_0 => 2 * BLOCK,
+        }
+    }
+
     /// Bytes of a row of `k` elements, of whole blocks where there are blocks.
     pub fn row_bytes(self, k: u64) -> u64 {
         let blocks = k.div_ceil(BLOCK.into());

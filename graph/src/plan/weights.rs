@@ -5,7 +5,7 @@ use super::partition::Partitioned;
 use super::raw::{DeviceId, RawPlan, Role};
 use super::{Deployment, Numerics, Quantization, tree};
 use crate::axis::ParamId;
-use crate::dtype::{BLOCK, DType, WeightType};
+use crate::dtype::{DType, WeightType};
 use crate::op::Op;
 
 /// Collects the weights that a segment's calls use; a weight used twice is loaded once.
@@ -72,10 +72,10 @@ impl<'a> Weights<'a> {
     /// Quantises the weight of a contraction, if that is asked for. Routers stay as they are, and so does what has no whole blocks in a
     /// run of its sums: a block is that of the whole tensor, whoever has it.
     fn quantize(&mut self, id: WeightId, param: ParamId) {
-        let spec = &self.specs[id.0 as usize];
-        let blocks = spec.k.is_multiple_of(BLOCK * spec.sum_parts);
-        if let Some(quantization) = self.quantization.filter(|_| blocks && !self.is_router(param)) {
-            self.specs[id.0 as usize].dtype = quantization.weights();
+        let Some(quantization) = self.quantization.filter(|_| !self.is_router(param)) else { return };
+        let spec = &mut self.specs[id.0 as usize];
+        if spec.k.is_multiple_of(quantization.weights().run() * spec.sum_parts) {
+            spec.dtype = quantization.weights();
         }
     }
 

@@ -111,6 +111,10 @@ impl Buffer {
         i64::from(self.read::<i32>(index))
     }
 
+    pub(crate) fn byte(&self, index: usize) -> u8 {
+        self.read(index)
+    }
+
     pub(crate) fn put_int(&self, index: usize, value: i32) {
         self.write(index, value);
     }

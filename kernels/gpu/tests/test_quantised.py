@@ -3,7 +3,7 @@
 import pytest
 import torch
 from buffers import Buffers, blocks, close, unwritten
-from ops.quantised.triton import fp8, int4, int8
+from ops.quantised.triton import fp8, gather_int4, gather_int8, int4, int8
 
 SHAPES = [(0, 8), (1, 1), (1, 70), (3, 64), (18, 20)]
 
@@ -38,14 +38,39 @@ def test_int4_with_scales_and_zeros_of_groups(rows, n, group, k):
     b.check()
 
 
-@pytest.mark.parametrize("k", [16, 128, 208])
+@pytest.mark.parametrize("k", [32, 128, 224])
 @pytest.mark.parametrize("rows,n", SHAPES)
-def test_int8_with_a_scale_an_output(rows, n, k):
+def test_int8_with_scales_of_groups(rows, n, k):
     b = Buffers(n)
-    x, y, scales = b.normal(rows, k), b.result(rows, n), b.of(torch.rand(n, generator=b.random))
+    x, y = b.normal(rows, k), b.result(rows, n)
+    scales = b.of(torch.rand(k // 32, n, generator=b.random))
     w = torch.randint(-128, 128, (n, k), generator=b.random, dtype=torch.int8)
-    int8[grid(rows, n)](b.ints([rows]), x, b.of(w), scales, y, n, k, BLOCK_N=64, BLOCK_R=16, BLOCK_K=64)
-    close(y, x.bfloat16().double() @ (w.double() * scales.double()[:, None]).T, 2e-6)
+    int8[grid(rows, n)](b.ints([rows]), x, b.of(w), scales, y, n, k, GROUP=32, BLOCK_N=64, BLOCK_R=16)
+    close(y, x.bfloat16().double() @ (w.double() * scales.double().T.repeat_interleave(32, 1)).T, 2e-6)
+    b.check()
+
+
+@pytest.mark.parametrize("k", [64, 192])
+def test_lookups_give_the_weights_themselves(k):
+    b, n, first = Buffers(k), 20, 5
+    ids = [5, 24, 4, 25, 12]
+    scales = torch.randn(k // 32, n, generator=b.random)
+    of = scales.T.repeat_interleave(32, 1)
+    eight = torch.randint(-128, 128, (n, k), generator=b.random, dtype=torch.int8)
+    four = torch.randint(0, 16, (n, k), generator=b.random, dtype=torch.uint8)
+    zeros = torch.randint(0, 16, (k // 32, n), generator=b.random, dtype=torch.uint8)
+    y8, y4, scales = b.result(len(ids), k), b.result(len(ids), k), b.of(scales)
+    count, ids_at = b.ints([len(ids)]), b.ints(ids)
+    on = (len(ids), blocks(k, 128))
+    gather_int8[on](count, ids_at, b.of(eight), scales, y8, first, n, k, GROUP=32, BLOCK=128)
+    gather_int4[on](
+        count, ids_at, b.of(packed(four, 32)), scales, b.of(zeros), y4, first, n, k, GROUP=32, BLOCK=128
+    )
+    less = four.float() - zeros.T.repeat_interleave(32, 1).float()
+    for y, whole in [(y8, eight.float() * of), (y4, less * of)]:
+        for row, entry in enumerate(ids):
+            held = first <= entry < first + n
+            assert torch.equal(y[row].cpu(), whole[entry - first] if held else torch.zeros(k))
     b.check()
 
 
@@ -68,8 +93,8 @@ def test_fp8_with_scales_of_blocks(rows, n, scale_rows, k):
 
 def test_rows_beyond_the_count_are_left_alone():
     b = Buffers()
-    x, y, scales = b.normal(20, 64), b.result(20, 8), b.of(torch.ones(8))
+    x, y, scales = b.normal(20, 64), b.result(20, 8), b.of(torch.ones(2, 8))
     int8[(1, 2)](
-        b.ints([3]), x, b.of(torch.ones(8, 64, dtype=torch.int8)), scales, y, 8, 64, BLOCK_N=64, BLOCK_R=16, BLOCK_K=64
+        b.ints([3]), x, b.of(torch.ones(8, 64, dtype=torch.int8)), scales, y, 8, 64, GROUP=32, BLOCK_N=64, BLOCK_R=16
     )
     assert not torch.isnan(y[:3]).any() and unwritten(y[3:])

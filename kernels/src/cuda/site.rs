@@ -123,8 +123,8 @@ impl Site<'_> {
     }
 
     /// That no kernel of this type is compiled for the call in hand.
-    pub(crate) fn missing(&self, dtype: DType) -> KernelError {
-        missing(self.launches.at().op, dtype.name())
+    pub(crate) fn missing(&self, dtype: &'static str) -> KernelError {
+        missing(self.launches.at().op, dtype)
     }
 
     /// A variant of a kernel without types that goes over a row in blocks of columns, and the grid of one program a row and block.
@@ -148,7 +148,7 @@ impl Site<'_> {
         let numbers: Vec<_> = others.iter().copied().chain([(name, width)]).collect();
         let wanted = Wanted { kernel, typed, fixed: &[], numbers: &numbers };
         let dtype = typed.map_or(DType::F32, |(_, dtype)| dtype);
-        let variant = wanted.blocks("BLOCK", width).ok_or_else(|| self.missing(dtype))?;
+        let variant = wanted.blocks("BLOCK", width).ok_or_else(|| self.missing(dtype.name()))?;
         let block = variant.constant("BLOCK") as u32;
         Ok((variant, [Extent::ONE_EACH, Extent::columns(width, block), Extent::Fixed(1)]))
     }

@@ -5,18 +5,33 @@ use super::kernels::missing;
 use crate::error::KernelError;
 use crate::team::Team;
 use crate::weights::{RowSource, check, pack};
-use graph::DType;
 use graph::plan::{WeightSpec, WeightUse};
+use graph::{BLOCK, DType, WeightType};
 use std::sync::Arc;
 
 /// Bytes of a staging buffer; two take turns.
 const STAGING: usize = 32 << 20;
 
+/// What quantised weights have beside their codes: `[k / 32, n]`.
+#[derive(Debug)]
+pub(crate) struct Blocks {
+    /// f32.
+    pub(crate) scales: DeviceMemory,
+    /// The code that stands for zero, of codes that have no sign.
+    pub(crate) zeros: Option<DeviceMemory>,
+}
+
+#[derive(Debug)]
+enum Stored {
+    Plain(DType),
+    Blocks(Blocks),
+}
+
 /// A weight in a device's memory: `[n, k]`, or `[experts, n, k]`, in the type of its specification; vectors in f32.
 #[derive(Debug)]
 pub struct DeviceWeight {
     spec: WeightSpec,
-    dtype: DType,
+    stored: Stored,
     memory: DeviceMemory,
 }
 
@@ -26,14 +41,26 @@ impl DeviceWeight {
         &self.spec
     }
 
-    /// The element type.
-    pub(crate) fn dtype(&self) -> DType {
-        self.dtype
+    /// The element type, where elements are plain.
+    pub(crate) fn plain(&self) -> Option<DType> {
+        match self.stored {
+            Stored::Plain(dtype) => Some(dtype),
+            Stored::Blocks(_) => None,
+        }
+    }
+
+    /// What belongs to its codes, where it is quantised.
+    pub(crate) fn blocks(&self) -> Option<&Blocks> {
+        match &self.stored {
+            Stored::Plain(_) => None,
+            Stored::Blocks(blocks) => Some(blocks),
+        }
     }
 
     /// Bytes in the device's memory.
     pub fn bytes(&self) -> u64 {
-        self.memory.bytes()
+        let beside = |blocks: &Blocks| blocks.scales.bytes() + blocks.zeros.as_ref().map_or(0, DeviceMemory::bytes);
+        self.memory.bytes() + self.blocks().map_or(0, beside)
     }
 
     pub(crate) fn address(&self) -> Address {
@@ -68,31 +95,87 @@ impl Uploader {
         team: &Team,
     ) -> Result<DeviceWeight, KernelError> {
         check(spec, source.dtype())?;
-        let dtype = spec.dtype.plain().ok_or_else(|| missing("weight", spec.dtype.name()))?;
-        let row_bytes = match spec.used {
-            WeightUse::Vector => 4,
-            WeightUse::Table | WeightUse::Panels | WeightUse::Experts(_) => spec.k as usize * dtype.bytes(),
+        let (rows, k) = (spec.rows() as usize, spec.k as usize);
+        let (row_bytes, stored) = match (spec.used, spec.dtype.plain()) {
+            (WeightUse::Vector, _) => (4, Stored::Plain(DType::F32)),
+            (WeightUse::Table | WeightUse::Panels | WeightUse::Experts(_), Some(dtype)) => {
+                (k * dtype.bytes(), Stored::Plain(dtype))
+            }
+            (WeightUse::Table | WeightUse::Panels | WeightUse::Experts(_), None) => {
+                (pack::code_bytes(spec.dtype, k), Stored::Blocks(self.blocks(spec)?))
+            }
         };
-        let rows = spec.rows() as usize;
-        let bytes = (rows * row_bytes) as u64;
-        let memory = DeviceMemory::zeroed(&self.device, bytes, &format!("weight {}", spec.name))?;
-        let at_once = (STAGING / row_bytes.max(1)).max(1);
+        let refuse = |what, wanted, got| Err(KernelError::Weight { name: spec.name.clone(), what, wanted, got });
         if row_bytes > STAGING {
-            let (what, wanted, got) = ("bytes of a row, at most", STAGING as u64, row_bytes as u64);
-            return Err(KernelError::Weight { name: spec.name.clone(), what, wanted, got });
+            return refuse("bytes of a row, at most", STAGING as u64, row_bytes as u64);
         }
+        let memory = DeviceMemory::zeroed(&self.device, (rows * row_bytes) as u64, &format!("weight {}", spec.name))?;
+        let at_once = (STAGING / row_bytes.max(1)).max(1);
+        let mut scales = Scales::new(spec, rows);
         for (turn, first) in (0..rows).step_by(at_once).enumerate() {
             let count = at_once.min(rows - first);
             let (buffer, free) = &mut self.staging[turn % 2];
             free.wait()?;
-            pack::rows(spec, &Behind(source, first), team, &mut buffer.as_bytes_mut()[..count * row_bytes]);
+            let (part, into) = (Behind(source, first), &mut buffer.as_bytes_mut()[..count * row_bytes]);
+            match stored {
+                Stored::Plain(_) => pack::rows(spec, &part, team, into),
+                Stored::Blocks(_) => scales.split(spec, &part, team, first, into),
+            }
             let to = memory.address().offset((first * row_bytes) as u64);
             // SAFETY: the weight has room for all rows; the buffer is not touched again before its event.
             unsafe { self.stream.upload(&buffer.as_bytes()[..count * row_bytes], to) }?;
             free.record(&self.stream)?;
         }
         self.stream.wait()?;
-        Ok(DeviceWeight { spec: spec.clone(), dtype, memory })
+        if let Stored::Blocks(blocks) = &stored {
+            blocks.scales.write(bytemuck::cast_slice(&scales.all))?;
+            if let Some(zeros) = &blocks.zeros {
+                zeros.write(&vec![8; scales.all.len()])?;
+            }
+        }
+        Ok(DeviceWeight { spec: spec.clone(), stored, memory })
+    }
+
+    /// Memory for what the blocks of a weight have beside its codes.
+    fn blocks(&self, spec: &WeightSpec) -> Result<Blocks, KernelError> {
+        // A kernel takes as many terms at once.
+        if !spec.k.is_multiple_of(spec.dtype.run()) || matches!(spec.used, WeightUse::Experts(_)) {
+            return Err(missing("weight", spec.dtype.name()));
+        }
+        let count = spec.rows() * u64::from(spec.k / BLOCK);
+        let memory =
+            |each: u64, what| DeviceMemory::zeroed(&self.device, count * each, &format!("{what} of {}", spec.name));
+        let zeros = (spec.dtype == WeightType::Q4_0).then(|| memory(1, "zeros")).transpose()?;
+        Ok(Blocks { scales: memory(4, "scales")?, zeros })
+    }
+}
+
+/// Scales of the blocks of a weight: `[block of a row, row]`, as kernels read them.
+struct Scales {
+    rows: usize,
+    all: Vec<f32>,
+    records: Vec<u8>,
+}
+
+impl Scales {
+    /// Room for those of a weight of blocks, and for none of another.
+    fn new(spec: &WeightSpec, rows: usize) -> Self {
+        let count = if spec.dtype.plain().is_none() { rows * (spec.k / BLOCK) as usize } else { 0 };
+        Self { rows, all: vec![0.0; count], records: vec![] }
+    }
+
+    /// Quantises rows from `first` on: codes to `into`, scales to their places.
+    fn split(&mut self, spec: &WeightSpec, source: &dyn RowSource, team: &Team, first: usize, into: &mut [u8]) {
+        let (codes_len, scales_len) = (pack::code_bytes(spec.dtype, spec.k as usize), (spec.k / BLOCK) as usize * 4);
+        self.records.resize(into.len() / codes_len * (codes_len + scales_len), 0);
+        pack::quantized(spec, source, team, &mut self.records);
+        let records = self.records.chunks_exact(codes_len + scales_len);
+        for (row, (record, codes)) in records.zip(into.chunks_exact_mut(codes_len)).enumerate() {
+            codes.copy_from_slice(&record[..codes_len]);
+            for (block, scale) in record[codes_len..].as_chunks().0.iter().enumerate() {
+                self.all[block * self.rows + first + row] = f32::from_le_bytes(*scale);
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod gated;
 pub(crate) mod gather;
 pub(crate) mod norm;
 pub(crate) mod pointwise;
+pub(crate) mod quantised;
 pub mod reduce;
 pub(crate) mod rope;
 pub(crate) mod route;

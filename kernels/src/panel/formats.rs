@@ -13,8 +13,9 @@ pub(crate) trait Format: Copy + Send + Sync + 'static {
     const DTYPE: WeightType;
     /// Terms of a line.
     const TERMS: usize = 2;
-    /// One term of all outputs, by its number in the line.
-    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2];
+    /// One term of all outputs: of a line of blocks the `which`-th of eight, of which it is the `run`-th. `which` is written out where it
+    /// is called, so that nothing is left to choose when it runs.
+    fn term<S: Simd>(s: S, line: &Self::Line, run: usize, which: usize) -> [S::V; 2];
     /// Rounds values into an output's places; those beyond them stay as they are.
     fn fill(line: &mut Self::Line, lane: usize, values: &[f32]);
     /// The value at a place.
@@ -56,7 +57,7 @@ impl Format for F32 {
     const WIDE_FROM: Option<usize> = None;
 
     #[inline(always)]
-    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2] {
+    fn term<S: Simd>(s: S, line: &Self::Line, _run: usize, which: usize) -> [S::V; 2] {
         let [low, high] = halves(&line[which]);
         [s.load(low), s.load(high)]
     }
@@ -100,7 +101,7 @@ impl Format for Bf16 {
     const DTYPE: WeightType = WeightType::Bf16;
 
     #[inline(always)]
-    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2] {
+    fn term<S: Simd>(s: S, line: &Self::Line, _run: usize, which: usize) -> [S::V; 2] {
         let [low, high] = halves(line);
         if which == 0 { [s.widen_low(low), s.widen_low(high)] } else { [s.widen_high(low), s.widen_high(high)] }
     }
@@ -134,7 +135,7 @@ impl Format for F16 {
     const DTYPE: WeightType = WeightType::F16;
 
     #[inline(always)]
-    fn term<S: Simd>(s: S, line: &Self::Line, which: usize) -> [S::V; 2] {
+    fn term<S: Simd>(s: S, line: &Self::Line, _run: usize, which: usize) -> [S::V; 2] {
         let [low, high] = halves(&line[which]);
         [s.widen_f16(low), s.widen_f16(high)]
     }

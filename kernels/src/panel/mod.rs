@@ -7,7 +7,7 @@
 mod blocks;
 mod formats;
 
-pub(crate) use blocks::{Q4_0, Q8_0};
+pub(crate) use blocks::{Q4_0, Q8_0, Quantized};
 pub(crate) use formats::{Bf16, F16, F32, Format, Plain};
 
 use crate::isa::{Kernel, Simd};
@@ -123,7 +123,7 @@ pub(crate) fn add_terms<S: Simd, F: Format, const R: usize, const P: usize, cons
         for (which, x) in pair.iter().enumerate() {
             let mut w = [[s.zero(); 2]; P];
             for p in 0..P {
-                w[p] = F::term(s, &lines[p][i], which);
+                w[p] = F::term(s, &lines[p][i], 0, which);
             }
             step(s, &w, x, sums);
         }
@@ -131,9 +131,21 @@ pub(crate) fn add_terms<S: Simd, F: Format, const R: usize, const P: usize, cons
     if let [x] = odd {
         let mut w = [[s.zero(); 2]; P];
         for p in 0..P {
-            w[p] = F::term(s, &lines[p][pairs.len()], 0);
+            w[p] = F::term(s, &lines[p][pairs.len()], 0, 0);
         }
         step(s, &w, x, sums);
+    }
+}
+
+/// Widens lines into rows of 16 f32, a row a term.
+#[inline(always)]
+pub(crate) fn widen<S: Simd, F: Format>(s: S, lines: &[F::Line], wide: &mut [[f32; LANES]]) {
+    if F::TERMS > 2 {
+        return blocks::widen::<S, F>(s, lines, wide);
+    }
+    for (line, wide) in lines.iter().zip(wide.as_chunks_mut::<2>().0) {
+        store_lanes(s, F::term(s, line, 0, 0), &mut wide[0]);
+        store_lanes(s, F::term(s, line, 0, 1), &mut wide[1]);
     }
 }
 

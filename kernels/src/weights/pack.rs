@@ -1,10 +1,10 @@
 //! Packing: checkpoint rows into tables and panels, each thread its own share.
 
 use super::{RowSource, widen};
-use crate::panel::{Format, LANES};
+use crate::panel::{Format, LANES, Q4_0, Q8_0, Quantized};
 use crate::team::{Team, share};
-use graph::DType;
 use graph::plan::WeightSpec;
+use graph::{BLOCK, DType, WeightType};
 use half::{bf16, f16};
 use std::sync::Mutex;
 
@@ -40,6 +40,43 @@ pub(crate) fn rows(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into:
                 source.copy_row(first + index, &mut row);
                 widen(from, &row, &mut wide);
                 narrow(to, &wide, out);
+            }
+        }
+    });
+}
+
+/// Bytes of the codes of a row of `k` elements.
+pub(crate) fn code_bytes(dtype: WeightType, k: usize) -> usize {
+    if dtype == WeightType::Q4_0 { k / 2 } else { k }
+}
+
+/// Rows of quantised weights as GPUs read them: codes, and behind them the scale of each block as f32. Codes of 8 bits are signed; those of 4
+/// bits lie by pairs of blocks, the first in the low halves of its bytes, the second in the high ones.
+pub(crate) fn quantized(spec: &WeightSpec, source: &dyn RowSource, team: &Team, into: &mut [u8]) {
+    let (k, from) = (spec.k as usize, source.dtype());
+    let codes_len = code_bytes(spec.dtype, k);
+    cut(team, into, codes_len + k / BLOCK as usize * 4, &|first, piece| {
+        let (mut row, mut wide) = (vec![0; k * from.bytes()], vec![0.0; k]);
+        for (index, out) in piece.chunks_exact_mut(codes_len + k / BLOCK as usize * 4).enumerate() {
+            source.copy_row(first + index, &mut row);
+            widen(from, &row, &mut wide);
+            let (codes, scales) = out.split_at_mut(codes_len);
+            let blocks = wide.as_chunks::<{ BLOCK as usize }>().0.iter().zip(scales.as_chunks_mut().0);
+            for (number, (block, scale_at)) in blocks.enumerate() {
+                let at = number * BLOCK as usize;
+                let scale = if spec.dtype == WeightType::Q4_0 {
+                    let (scale, four) = Q4_0::quantize(block);
+                    let pair = &mut codes[number / 2 * BLOCK as usize..][..BLOCK as usize];
+                    for (byte, code) in pair.iter_mut().zip(four) {
+                        *byte = if number.is_multiple_of(2) { code } else { *byte | (code << 4) };
+                    }
+                    scale
+                } else {
+                    let (scale, eight) = Q8_0::quantize(block);
+                    codes[at..at + BLOCK as usize].copy_from_slice(&eight);
+                    scale
+                };
+                *scale_at = scale.to_f32().to_le_bytes();
             }
         }
     });

@@ -5,6 +5,7 @@ mod columns;
 mod contract;
 mod experts;
 mod norm;
+mod quantised;
 mod recurrent;
 mod rope;
 
@@ -41,6 +42,10 @@ pub(crate) fn by_name(name: &str) -> Option<Program> {
         "weigh" => experts::weigh,
         "expert_bias" => experts::expert_bias,
         "contract_each" => experts::contract_each,
+        "int4" => quantised::int4,
+        "int8" => quantised::int8,
+        "gather_int4" => quantised::gather_int4,
+        "gather_int8" => quantised::gather_int8,
         "convolve" => recurrent::convolve,
         "keep" => recurrent::keep,
         "scan_prompt" => recurrent::scan_prompt,

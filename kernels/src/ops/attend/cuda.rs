@@ -87,14 +87,15 @@ fn append(site: &mut Site<'_>, [k, v]: [&Operand; 2], layer: &Layer) -> Result<(
     let typed = Some(("keys", layer.dtype));
     let wanted = Wanted { kernel: "append", typed, fixed: &[], numbers: &[("head_dim", head_dim)] };
     let width = kv_heads * head_dim;
-    let variant = wanted.blocks("BLOCK", width).ok_or_else(|| site.missing(layer.dtype))?;
+    let variant = wanted.blocks("BLOCK", width).ok_or_else(|| site.missing(layer.dtype.name()))?;
     let blocks = Extent::columns(width, variant.constant("BLOCK") as u32);
     site.launches.push(variant, &arguments, Count::Rows, [Extent::ONE_EACH, blocks, Extent::Fixed(1)])
 }
 
 fn prompt(site: &mut Site<'_>, [q, y]: [&Operand; 2], layer: &Layer) -> Result<(), KernelError> {
     let Heads { kv_heads, group, head_dim } = layer.heads;
-    let variant = variant("prompt", Some(("keys", layer.dtype)), head_dim).ok_or_else(|| site.missing(layer.dtype))?;
+    let variant =
+        variant("prompt", Some(("keys", layer.dtype)), head_dim).ok_or_else(|| site.missing(layer.dtype.name()))?;
     let meta = site.meta;
     let arguments = Prompt {
         tiles: meta.tiles(),
@@ -126,8 +127,8 @@ fn prompt(site: &mut Site<'_>, [q, y]: [&Operand; 2], layer: &Layer) -> Result<(
 fn generated(site: &mut Site<'_>, [q, y]: [&Operand; 2], layer: &Layer) -> Result<(), KernelError> {
     let Heads { kv_heads, group, head_dim } = layer.heads;
     let split = variant("generated", Some(("keys", layer.dtype)), head_dim);
-    let split = split.ok_or_else(|| site.missing(layer.dtype))?;
-    let merge = variant("merge_splits", None, head_dim).ok_or_else(|| site.missing(DType::F32))?;
+    let split = split.ok_or_else(|| site.missing(layer.dtype.name()))?;
+    let merge = variant("merge_splits", None, head_dim).ok_or_else(|| site.missing(DType::F32.name()))?;
     let of_group = group.div_ceil(split.constant("GROUP") as u32);
     let (meta, splits) = (site.meta, site.splits);
     for number in 0..site.limits.rows_max.div_ceil(splits.portion) {

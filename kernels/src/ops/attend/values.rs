@@ -167,7 +167,7 @@ impl<F: Format, const P: usize> Kernel for Second<'_, F, P> {
     fn run<S: Simd>(self, s: S) {
         let weight = s.splat(self.weight);
         for (line, sums) in self.lines.into_iter().zip(&mut self.sums[0]) {
-            let ([low, high], [a, b]) = (F::term(s, line, 1), load_lanes(s, sums));
+            let ([low, high], [a, b]) = (F::term(s, line, 0, 1), load_lanes(s, sums));
             store_lanes(s, [s.fma(low, weight, a), s.fma(high, weight, b)], sums);
         }
     }

@@ -5,7 +5,7 @@
 
 use super::{CHUNK_TERMS, GROUP_BLOCKS, GROUP_ROWS, STRIP_MAX, Strip, Task, tree};
 use crate::isa::Simd;
-use crate::panel::{Ahead, F32, Format, LANES, Sums, store_lanes, sweep};
+use crate::panel::{Ahead, F32, Format, LANES, Sums, sweep, widen};
 use std::ops::Range;
 
 /// One chunk of one panel, for one group of row blocks.
@@ -60,8 +60,9 @@ pub(super) fn run<S: Simd, F: Format>(s: S, strip: Strip<'_>) {
                     let at = (panel - panels.start) * GROUP_ROWS;
                     let sums = &mut sums[at..];
                     if widened {
-                        let wide = widen::<S, F>(s, lines, wide);
-                        group_rows::<S, F32>(s, &chunk, wide, sums);
+                        let wide: &mut [[f32; LANES]] = &mut bytemuck::cast_slice_mut(wide)[..lines.len() * F::TERMS];
+                        widen::<S, F>(s, lines, wide);
+                        group_rows::<S, F32>(s, &chunk, bytemuck::cast_slice(wide), sums);
                     } else {
                         group_rows::<S, F>(s, &chunk, lines, sums);
                     }
@@ -72,18 +73,6 @@ pub(super) fn run<S: Simd, F: Format>(s: S, strip: Strip<'_>) {
             }
         }
     }
-}
-
-/// A chunk as f32.
-#[inline(always)]
-fn widen<'a, S: Simd, F: Format>(s: S, lines: &[F::Line], wide: &'a mut [f32]) -> &'a [<F32 as Format>::Line] {
-    let wide: &mut [[f32; LANES]] = &mut bytemuck::cast_slice_mut(wide)[..lines.len() * F::TERMS];
-    for (line, wide) in lines.iter().zip(wide.chunks_exact_mut(F::TERMS)) {
-        for (which, wide) in wide.iter_mut().enumerate() {
-            store_lanes(s, F::term(s, line, which), wide);
-        }
-    }
-    bytemuck::cast_slice(wide)
 }
 
 /// All row blocks of a group.

@@ -8,6 +8,7 @@ use crate::cuda::arguments::{Contract, ContractPart, MergeParts, RoundRows, Vari
 use crate::cuda::driver::Address;
 use crate::cuda::{CountAt, DeviceWeight, Extent, Site, Wanted};
 use crate::error::KernelError;
+use crate::ops::quantised;
 use graph::plan::{Call, Operand, Program, WeightId, WeightSpec};
 use graph::{DType, WeightType};
 
@@ -24,7 +25,10 @@ const PARTED_ROWS: u32 = 32;
 fn run(spec: &WeightSpec) -> u32 {
     let tiles = spec.n.div_ceil(OUTPUTS);
     let parts = (PROGRAMS / tiles.max(1)).clamp(1, (spec.k / RUN).max(1));
-    let one = parts == 1 || spec.dtype == WeightType::F32 || !spec.k.is_multiple_of(16) || !spec.n.is_multiple_of(16);
+    let one = parts == 1
+        || !matches!(spec.dtype, WeightType::Bf16 | WeightType::F16)
+        || !spec.k.is_multiple_of(16)
+        || !spec.n.is_multiple_of(16);
     if one { spec.k } else { spec.k.div_ceil(parts).next_multiple_of(RUN) }
 }
 
@@ -47,18 +51,22 @@ pub(crate) fn room(program: &Program, specs: &[&WeightSpec], rows_max: u32) -> [
 pub(crate) fn contract(site: &mut Site<'_>, x: &Operand, parts: &[(WeightId, Operand)]) -> Result<(), KernelError> {
     let mut rounded = None;
     for (w, y) in parts {
-        let spec = site.weight(*w).spec().clone();
+        let weight = site.weight(*w);
+        let spec = weight.spec().clone();
+        let Some(dtype) = weight.plain() else {
+            quantised::cuda::contract(site, x, (*w, y))?;
+            continue;
+        };
         if run(&spec) == spec.k {
             whole(site, x, (*w, y))?;
             continue;
         }
         in_parts(site, x, (*w, y))?;
-        let dtype = site.weight(*w).dtype();
         if rounded != Some(dtype) {
             round(site, x, dtype)?;
             rounded = Some(dtype);
         }
-        runs_in_turn(site, x, (*w, y))?;
+        runs_in_turn(site, dtype, x, (*w, y))?;
     }
     Ok(())
 }
@@ -72,10 +80,11 @@ fn by_rows(
 ) -> Result<Vec<&'static Variant>, KernelError> {
     let spec = weight.spec();
     let numbers = [("k", spec.k), ("part", run(spec)), ("apart", PARTED_ROWS * spec.n)];
-    let wanted = Wanted { kernel, typed: Some(("w", weight.dtype())), fixed: &[], numbers: &numbers };
+    let typed = weight.plain().map(|dtype| ("w", dtype));
+    let wanted = Wanted { kernel, typed, fixed: &[], numbers: &numbers };
     let mut variants = wanted.fitting(fits);
     variants.sort_by_key(|variant| variant.constant("BLOCK_R"));
-    if variants.is_empty() { Err(site.missing(weight.dtype())) } else { Ok(variants) }
+    if variants.is_empty() { Err(site.missing(spec.dtype.name())) } else { Ok(variants) }
 }
 
 /// Launches each variant for the rows of its tile, the last for all more than that.
@@ -149,8 +158,13 @@ fn round(site: &mut Site<'_>, x: &Operand, dtype: DType) -> Result<(), KernelErr
 }
 
 /// Many rows: one run after the other, in one program.
-fn runs_in_turn(site: &mut Site<'_>, x: &Operand, (w, y): (WeightId, &Operand)) -> Result<(), KernelError> {
-    let (rows, dtype) = (site.counted(x), site.weight(w).dtype());
+fn runs_in_turn(
+    site: &mut Site<'_>,
+    dtype: DType,
+    x: &Operand,
+    (w, y): (WeightId, &Operand),
+) -> Result<(), KernelError> {
+    let rows = site.counted(x);
     let arguments = arguments(site, site.rounded, rows, (w, y));
     let fits = |variant: &Variant| variant.constant("PARTED") == 1 && variant.is("x", dtype);
     let variants = by_rows(site, "contract", site.weight(w), fits)?;

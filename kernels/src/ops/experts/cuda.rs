@@ -134,7 +134,7 @@ fn choose(site: &mut Site<'_>, wanted: Chosen) -> Result<Chosen, KernelError> {
     let experts = wanted.gates.width;
     let [choices, begin, held] = [wanted.choices, wanted.begin, wanted.held].map(|number| number as i32);
     let plain = |kernel| Wanted { kernel, typed: None, fixed: &[], numbers: &[] };
-    let variant = plain("choose").covering("EXPERTS", experts).ok_or_else(|| site.missing(DType::F32))?;
+    let variant = plain("choose").covering("EXPERTS", experts).ok_or_else(|| site.missing(DType::F32.name()))?;
     let arguments = Choose {
         rows: rows.at,
         gates: site.address(&wanted.gates),
@@ -148,7 +148,7 @@ fn choose(site: &mut Site<'_>, wanted: Chosen) -> Result<Chosen, KernelError> {
     let one = Extent::Fixed(1);
     site.launches.push(variant, &arguments, rows.count, [Extent::ONE_EACH, one, one])?;
     let [counted, placed] = ["count", "place"].map(|kernel| plain(kernel).variants().first().copied());
-    let (counted, placed) = counted.zip(placed).ok_or_else(|| site.missing(DType::F32))?;
+    let (counted, placed) = counted.zip(placed).ok_or_else(|| site.missing(DType::F32.name()))?;
     let entries = [Extent::Fixed(wanted.held + 1), one, one];
     let arguments = CountEntries { rows: rows.at, entry: lists.entry, counts: lists.counts, choices, held };
     site.launches.push(counted, &arguments, rows.count, entries)?;
@@ -185,7 +185,7 @@ fn over_tiles(
     y: Address,
 ) -> Result<(), KernelError> {
     let (weight, lists) = (site.weight(w), site.lists);
-    let (n, k, dtype) = (weight.spec().n, weight.spec().k, weight.dtype());
+    let (n, k) = (weight.spec().n, weight.spec().k);
     let arguments = Experts {
         tiles: lists.tiles,
         tile_entry: lists.tile_entry,
@@ -201,7 +201,7 @@ fn over_tiles(
     };
     let spec = weight.spec().clone();
     for (number, &tile) in lists.sizes.iter().enumerate() {
-        let variant = variant(&spec, tile).ok_or_else(|| site.missing(dtype))?;
+        let variant = variant(&spec, tile).ok_or_else(|| site.missing(spec.dtype.name()))?;
         let outputs = Extent::columns(n, variant.constant("BLOCK_N") as u32);
         let tiles = Extent::Tiles { each: chosen.choices, per: tile, more: chosen.held + 1 };
         let grid = [outputs, tiles, Extent::Fixed(1)];
@@ -291,7 +291,8 @@ pub(crate) fn bias(
 /// y = x · wᵀ for each run of a row, by the entry of w that belongs to it.
 pub(crate) fn contract_each(site: &mut Site<'_>, x: &Operand, w: WeightId, y: &Operand) -> Result<(), KernelError> {
     let (rows, weight) = (site.counted(x), site.weight(w));
-    let (n, k, dtype) = (weight.spec().n, weight.spec().k, weight.dtype());
+    let (n, k) = (weight.spec().n, weight.spec().k);
+    let dtype = weight.plain().ok_or_else(|| site.missing(weight.spec().dtype.name()))?;
     let each = x.width / k;
     let arguments = ContractEach {
         rows: rows.at,
@@ -306,7 +307,7 @@ pub(crate) fn contract_each(site: &mut Site<'_>, x: &Operand, w: WeightId, y: &O
     let mut variants = wanted.variants();
     variants.sort_by_key(|variant| variant.constant("BLOCK_R"));
     if variants.is_empty() {
-        return Err(site.missing(dtype));
+        return Err(site.missing(dtype.name()));
     }
     by_tiles((n, variants), (1, u32::MAX), |variant, range, [outputs, tiles]| {
         site.launches.push_for(variant, &arguments, (rows.count, range), [outputs, tiles, Extent::Fixed(each)])

@@ -4,12 +4,15 @@ use crate::cuda::Site;
 use crate::cuda::arguments::Gather;
 use crate::cuda::driver::Address;
 use crate::error::KernelError;
+use crate::ops::quantised;
 use graph::plan::{Operand, WeightId};
 
 fn lookup(site: &mut Site<'_>, table: WeightId, (first, ids): (u32, Address), y: &Operand) -> Result<(), KernelError> {
     let (weight, rows) = (site.weight(table), site.counted(y));
-    let spec = weight.spec();
-    let (n, k, typed) = (spec.n, y.width, ("table", weight.dtype()));
+    let Some(dtype) = weight.plain() else {
+        return quantised::cuda::lookup(site, table, (first, ids), y);
+    };
+    let (n, k, typed) = (weight.spec().n, y.width, ("table", dtype));
     let arguments = Gather {
         rows: rows.at,
         ids,

@@ -19,7 +19,7 @@ pub(crate) fn norm(site: &mut Site<'_>, x: &Operand, w: WeightId, norm: &Norm, y
     let n = norm.run.unwrap_or(elements);
     let runs = x.width / n;
     let wanted = Wanted { kernel: "norm", typed: None, fixed: &[("LAYER", layer(norm))], numbers: &[("n", n)] };
-    let variant = wanted.covering("BLOCK", n).ok_or_else(|| site.missing(DType::F32))?;
+    let variant = wanted.covering("BLOCK", n).ok_or_else(|| site.missing(DType::F32.name()))?;
     let arguments = Arguments {
         rows: rows.at,
         x: site.address(x),
@@ -45,7 +45,7 @@ pub(crate) fn add_norm(
 ) -> Result<(), KernelError> {
     let (rows, n) = (site.counted(a), a.width);
     let wanted = Wanted { kernel: "add_norm", typed: None, fixed: &[("LAYER", layer(norm))], numbers: &[("n", n)] };
-    let variant = wanted.covering("BLOCK", n).ok_or_else(|| site.missing(DType::F32))?;
+    let variant = wanted.covering("BLOCK", n).ok_or_else(|| site.missing(DType::F32.name()))?;
     let [a, b, sum, y] = [a, b, sum, y].map(|operand| site.address(operand));
     let w = site.weight(w).address();
     let arguments = AddNorm { rows: rows.at, a, b, sum, w, y, n: n as i32, eps: norm.eps, offset: norm.offset };

@@ -44,7 +44,7 @@ pub(crate) fn rope(
     };
     let numbers = [("head_dim", head_dim), ("pairs", pairs)];
     let wanted = Wanted { kernel: "rope", typed: None, fixed: &[("NEIGHBOURS", neighbours)], numbers: &numbers };
-    let variant = wanted.covering("D", head_dim).ok_or_else(|| site.missing(DType::F32))?;
+    let variant = wanted.covering("D", head_dim).ok_or_else(|| site.missing(DType::F32.name()))?;
     let (rows, heads) = (site.counted(x), x.width / head_dim);
     let arguments = Arguments {
         rows: rows.at,

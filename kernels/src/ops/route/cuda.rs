@@ -23,7 +23,7 @@ pub(crate) fn route(
     let wanted = Wanted { kernel: "route", typed: None, fixed: &[], numbers: &[] };
     let variants = wanted.variants().into_iter().filter(enough);
     let variant = variants.min_by_key(|variant| variant.constant("GROUPS") * variant.constant("SIZE"));
-    let variant = variant.ok_or_else(|| site.missing(DType::F32))?;
+    let variant = variant.ok_or_else(|| site.missing(DType::F32.name()))?;
     let rows = site.counted(x);
     let arguments = Route {
         rows: rows.at,

@@ -53,7 +53,7 @@ pub(crate) fn scan(
     let has_skip = i32::from(operands.skip.is_some());
     let [count, group, key_dim, value_dim] =
         [heads.heads, heads.group, heads.key_dim, heads.value_dim].map(|length| length as i32);
-    let missing = || site.missing(DType::F32);
+    let missing = || site.missing(DType::F32.name());
     let prompt = variant("scan_prompt", heads, slot_len, delta).ok_or_else(missing)?;
     let steps = variant("scan_steps", heads, slot_len, delta).ok_or_else(missing)?;
     let arguments = ScanPrompt {

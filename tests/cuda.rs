@@ -162,10 +162,16 @@ fn quantised_weights_give_what_they_give_on_the_cores() {
 }
 
 #[test]
-fn experts_in_blocks_are_refused_on_a_gpu() {
-    let flags = ["generate", "x", "--model", "tests/conformance/mixtral", "--device", "cuda", "-q", "q8_0-weight-only"];
-    let output = millstream(&flags).output().expect("the binary runs");
-    assert!(said(&output).contains("no kernel for q8_0 on cuda"), "{}", said(&output));
+fn what_is_computed_on_the_cores_alone_is_refused_before_a_weight_is_read() {
+    for (model, flags, message) in [
+        ("mixtral", ["-q", "q8_0-weight-only"], "stage 0: experts in q8_0 have no kernel on GPUs"),
+        ("llama", ["--numerics", "tree"], "stage 0: sums in a tree are made on the cores alone"),
+    ] {
+        let model = format!("tests/conformance/{model}");
+        let mut command = millstream(&["plan", "--device", "cuda", "--model", &model]);
+        let output = command.args(flags).output().expect("the binary runs");
+        assert!(output.status.code() == Some(78) && said(&output).contains(message), "{}", said(&output));
+    }
 }
 
 #[test]

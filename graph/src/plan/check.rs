@@ -9,9 +9,10 @@
 //! 5. Without the samples' way back, no actors form a cycle; tickets and samples have a credit for every step in flight, and
 //!    every channel has one.
 //! 6. The members of a group post the same collectives in one order.
+//! 7. What a GPU has no kernel for is not placed on one: sums in parts, experts in blocks.
 
 use super::PlanError;
-use super::call::{Place, Program, RowSet};
+use super::call::{Place, Program, RowSet, WeightSpec, WeightUse};
 use super::raw::{ActorId, ActorPlan, Carries, End, RawPlan, Role, VERSION};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -95,11 +96,27 @@ fn actors(plan: &RawPlan, faults: &mut Vec<PlanError>) {
                     Place::Input(_) | Place::Output(_) => {}
                 });
             }
+            if plan.devices.get(device.index()).is_some_and(|device| device.gpu().is_some()) {
+                program.weights.iter().find_map(cores_alone).into_iter().for_each(&mut fault);
+            }
             if scratch > program.scratch_bytes {
                 fault(format!("an operand lies beyond the {} bytes of scratch", program.scratch_bytes));
             }
         }
     }
+}
+
+/// Why a weight cannot be on a GPU.
+fn cores_alone(spec: &WeightSpec) -> Option<String> {
+    if spec.sum_parts > 1 {
+        return Some(
+            "sums in a tree are made on the cores alone; leave --numerics tree out, or use --device cpu".into(),
+        );
+    }
+    let blocks = matches!(spec.used, WeightUse::Experts(_)) && spec.dtype.plain().is_none();
+    blocks.then(|| {
+        format!("experts in {} have no kernel on GPUs; leave --quantization out, or use --device cpu", spec.dtype)
+    })
 }
 
 fn row_bytes(plan: &RawPlan, rows: RowSet, width: u32) -> u64 {

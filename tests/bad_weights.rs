@@ -395,7 +395,18 @@ fn a_rank_reads_its_rows() {
     let checkpoint = good("rows");
     let cut = Some(Cut { dim: 1, from: 1, len: 1 });
     let (name, used, dtype) = ("a".to_string(), WeightUse::Panels, graph::WeightType::F32);
-    let spec = WeightSpec { name, dims: vec![2, 2, 6], stored: None, cut, used, n: 2, k: 6, sum_parts: 1, dtype };
+    let spec = WeightSpec {
+        name,
+        dims: vec![2, 2, 6],
+        stored: None,
+        cut,
+        used,
+        n: 2,
+        k: 6,
+        sum_parts: 1,
+        dtype,
+        integer: false,
+    };
     let rows = TensorRows::new(&checkpoint, &spec).unwrap();
     let mut row = [0; 24];
     rows.copy_row(1, &mut row);

@@ -165,6 +165,11 @@ fn quantised_weights_give_what_they_give_on_the_cores() {
 fn what_is_computed_on_the_cores_alone_is_refused_before_a_weight_is_read() {
     for (model, flags, message) in [
         ("mixtral", ["-q", "q8_0-weight-only"], "stage 0: experts in q8_0 have no kernel on GPUs"),
+        (
+            "llama",
+            ["-q", "q4_0"],
+            "stage 0: integer arithmetic is made on the cores alone; use --quantization q4_0-weight-only",
+        ),
         ("llama", ["--numerics", "tree"], "stage 0: sums in a tree are made on the cores alone"),
     ] {
         let model = format!("tests/conformance/{model}");

@@ -1,6 +1,6 @@
 //! Contractions beside the machine's limits: shares of read bandwidth up to 4 rows, of the multiply-add peak beyond.
 //!
-//! `cargo bench -p millstream-kernels --bench contract [-- bf16|f32|f16]`
+//! `cargo bench -p millstream-kernels --bench contract [-- bf16|f32|f16|q8_0|q4_0|q8_0-weight-only|q4_0-weight-only]`; the peak is that of f32 for all of them.
 
 mod common;
 
@@ -12,6 +12,16 @@ use kernels::{Execute, Memory, Span, Step, Team, Weight};
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Methods of `--quantization` and plain types.
+const KINDS: [(&str, WeightType, bool); 7] = [
+    ("bf16", WeightType::Bf16, false),
+    ("f32", WeightType::F32, false),
+    ("f16", WeightType::F16, false),
+    ("q8_0", WeightType::Q8_0, true),
+    ("q4_0", WeightType::Q4_0, true),
+    ("q8_0-weight-only", WeightType::Q8_0, false),
+    ("q4_0-weight-only", WeightType::Q4_0, false),
+];
 const ROUNDS: usize = 7;
 const ROWS: [u32; 8] = [1, 2, 4, 8, 16, 32, 128, 512];
 /// n and k: of Qwen3-0.6B, and of Llama-3.2-1B.
@@ -29,19 +39,19 @@ fn main() {
             read_bandwidth(&team, &memory) / 1e9,
             fma_peak(&team) / 1e9
         );
-        for dtype in [WeightType::Bf16, WeightType::F32, WeightType::F16, WeightType::Q8_0, WeightType::Q4_0] {
-            if wanted.as_ref().is_some_and(|wanted| wanted != dtype.name()) {
+        for (name, dtype, integer) in KINDS {
+            if wanted.as_ref().is_some_and(|wanted| wanted != name) {
                 continue;
             }
             for shape in SHAPES {
-                bench(&team, &memory, dtype, shape);
+                bench(&team, &memory, (name, dtype, integer), shape);
             }
         }
     }
 }
 
 /// Weights of one shape.
-fn weights(n: u32, k: u32, dtype: WeightType, count: usize, team: &Team) -> Vec<Weight> {
+fn weights((n, k): (u32, u32), (dtype, integer): (WeightType, bool), count: usize, team: &Team) -> Vec<Weight> {
     let name = |i: usize| format!("noise_{i}");
     let spec = |i| WeightSpec {
         name: name(i),
@@ -53,20 +63,21 @@ fn weights(n: u32, k: u32, dtype: WeightType, count: usize, team: &Team) -> Vec<
         k,
         sum_parts: 1,
         dtype,
+        integer,
     };
     let load = |i: usize| Weight::load(&spec(i), &Noise(i as u64), team).expect("noise is a valid weight");
     (0..count).map(load).collect()
 }
 
 /// All row counts of one shape.
-fn bench(team: &Arc<Team>, memory: &Memory, dtype: WeightType, (n, k): (u32, u32)) {
+fn bench(team: &Arc<Team>, memory: &Memory, (name, dtype, integer): (&str, WeightType, bool), (n, k): (u32, u32)) {
     let bytes = n as usize * dtype.row_bytes(k.into()) as usize;
     let count = POOL / bytes;
     let x = operand(Place::Input(0), k);
     let call = |i| Call::Contract { x, parts: vec![(WeightId(i), operand(Place::Output(0), n))] };
     let calls: Vec<Call> = (0..count as u32).map(call).collect();
     let program = Program { calls, ..Program::default() };
-    let mut executor = executor(program, weights(n, k, dtype, count, team), 512, 1, team);
+    let mut executor = executor(program, weights((n, k), (dtype, integer), count, team), 512, 1, team);
     let (input, mut output) = (noise(512 * k as usize * 4), Memory::zeroed(512 * n as usize * 4));
     for rows in ROWS {
         // A page table that no call of the program reads.
@@ -78,7 +89,7 @@ fn bench(team: &Arc<Team>, memory: &Memory, dtype: WeightType, (n, k): (u32, u32
             executor.run(&step, &[&input], &mut [&mut output]).expect("the step fits");
             start.elapsed().as_secs_f64()
         };
-        let what = format!("contract {dtype} {n} x {k}, {} thread(s), {rows} rows", team.threads());
+        let what = format!("contract {name} {n} x {k}, {} thread(s), {rows} rows", team.threads());
         if rows <= 4 {
             let mut work = || (count * bytes) as f64 / seconds();
             print(&what, "GB/s", compare(ROUNDS, &mut || read_bandwidth(team, memory), &mut work));

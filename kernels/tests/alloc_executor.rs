@@ -69,6 +69,7 @@ fn executor() -> Executor {
             k,
             sum_parts: 1,
             dtype,
+            integer: false,
         };
         Weight::load(&spec, &Ones, &team).expect("ones are a valid weight")
     };

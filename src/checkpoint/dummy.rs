@@ -134,6 +134,7 @@ mod tests {
             k,
             sum_parts: 1,
             dtype: graph::WeightType::F32,
+            integer: false,
         }
     }
 

@@ -81,7 +81,8 @@ pub(super) struct Deploy {
     /// Keys and values: auto, f32, bf16, f16.
     #[arg(long, default_value = "auto", value_parser = dtype)]
     kv_cache_dtype: Auto,
-    /// What weights are quantised to when they are loaded: q8_0-weight-only or q4_0-weight-only.
+    /// What is quantised when weights are loaded: q8_0 and q4_0 (rows are quantised too: integer arithmetic), q8_0-weight-only,
+    /// q4_0-weight-only.
     #[arg(long, short = 'q', value_name = "METHOD", value_parser = quantization)]
     quantization: Option<Quantization>,
     /// What the bits of a result may depend on.

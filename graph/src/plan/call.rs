@@ -98,6 +98,9 @@ pub struct WeightSpec {
     pub sum_parts: u32,
     /// How elements are stored in memory; of a vector always f32.
     pub dtype: WeightType,
+    /// Whether the rows that a quantised weight is multiplied by are quantised too, to 8 bits by block, and products are those of integers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub integer: bool,
 }
 
 fn one() -> u32 {

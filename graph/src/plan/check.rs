@@ -113,6 +113,12 @@ fn cores_alone(spec: &WeightSpec) -> Option<String> {
             "sums in a tree are made on the cores alone; leave --numerics tree out, or use --device cpu".into(),
         );
     }
+    if spec.integer {
+        return Some(format!(
+            "integer arithmetic is made on the cores alone; use --quantization {}-weight-only, or --device cpu",
+            spec.dtype
+        ));
+    }
     let blocks = matches!(spec.used, WeightUse::Experts(_)) && spec.dtype.plain().is_none();
     blocks.then(|| {
         format!("experts in {} have no kernel on GPUs; leave --quantization out, or use --device cpu", spec.dtype)

@@ -148,6 +148,7 @@ mod tests {
             k: 8,
             sum_parts: 1,
             dtype: WeightType::Bf16,
+            integer: false,
         };
         let attend = Call::Attend {
             q: y,

@@ -45,6 +45,10 @@ impl Numerics {
 /// What is quantised when weights are loaded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Quantization {
+    /// Weights of contractions to [`WeightType::Q8_0`], and the rows they are multiplied by to 8 bits by block: integer arithmetic.
+    Q8_0,
+    /// Weights of contractions to [`WeightType::Q4_0`], and the rows they are multiplied by to 8 bits by block: integer arithmetic.
+    Q4_0,
     /// Weights of contractions to [`WeightType::Q8_0`]; activations stay f32.
     Q8_0WeightOnly,
     /// Weights of contractions to [`WeightType::Q4_0`]; activations stay f32.
@@ -53,11 +57,13 @@ pub enum Quantization {
 
 impl Quantization {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Q8_0WeightOnly, Self::Q4_0WeightOnly];
+    pub const ALL: [Self; 4] = [Self::Q8_0, Self::Q4_0, Self::Q8_0WeightOnly, Self::Q4_0WeightOnly];
 
     /// The name in settings and files.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Q8_0 => "q8_0",
+            Self::Q4_0 => "q4_0",
             Self::Q8_0WeightOnly => "q8_0-weight-only",
             Self::Q4_0WeightOnly => "q4_0-weight-only",
         }
@@ -66,8 +72,16 @@ impl Quantization {
     /// What weights are quantised to.
     pub fn weights(self) -> WeightType {
         match self {
-            Self::Q8_0WeightOnly => WeightType::Q8_0,
-            Self::Q4_0WeightOnly => WeightType::Q4_0,
+            Self::Q8_0 | Self::Q8_0WeightOnly => WeightType::Q8_0,
+            Self::Q4_0 | Self::Q4_0WeightOnly => WeightType::Q4_0,
+        }
+    }
+
+    /// Whether rows are quantised as well.
+    pub fn is_integer(self) -> bool {
+        match self {
+            Self::Q8_0 | Self::Q4_0 => true,
+            Self::Q8_0WeightOnly | Self::Q4_0WeightOnly => false,
         }
     }
 }

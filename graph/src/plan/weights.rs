@@ -75,7 +75,7 @@ impl<'a> Weights<'a> {
         let Some(quantization) = self.quantization.filter(|_| !self.is_router(param)) else { return };
         let spec = &mut self.specs[id.0 as usize];
         if spec.k.is_multiple_of(quantization.weights().run() * spec.sum_parts) {
-            spec.dtype = quantization.weights();
+            (spec.dtype, spec.integer) = (quantization.weights(), quantization.is_integer());
         }
     }
 
@@ -167,6 +167,7 @@ impl<'a> Weights<'a> {
             k,
             sum_parts: 1,
             dtype,
+            integer: false,
         });
         self.params.push(param);
         WeightId(self.specs.len() as u32 - 1)

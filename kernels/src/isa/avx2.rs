@@ -38,8 +38,20 @@ macro_rules! proven {
     }};
 }
 
+/// Hides that these are words that were just used: kept in registers for a second use they would push sums of a block of six rows out to the
+/// stack; loaded twice they cost nothing.
+#[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "the block only hides where the pointer comes from")]
+fn hidden(from: &[u32; 8]) -> *const u32 {
+    let mut from = from.as_ptr();
+    // SAFETY: no instruction, and the pointer stays what it was.
+    unsafe { std::arch::asm!("/* {0} */", inout(reg) from, options(pure, nomem, nostack, preserves_flags)) };
+    from
+}
+
 impl Simd for Avx2 {
     type V = __m256;
+    type I = __m256i;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {
@@ -126,13 +138,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    #[allow(clippy::pointers_in_nomem_asm_block, reason = "the block only hides where the pointer comes from")]
     fn widen_high(self, from: &[u32; 8]) -> __m256 {
-        let mut from = from.as_ptr();
-        // Hides that these are the words whose low halves were just used: kept in registers for both halves they would push
-        // sums of a block of six rows out to the stack; loaded twice they cost nothing.
-        // SAFETY: no instruction, and the pointer stays what it was.
-        unsafe { std::arch::asm!("/* {0} */", inout(reg) from, options(pure, nomem, nostack, preserves_flags)) };
+        let from = hidden(from);
         proven!({
             let words = _mm256_loadu_si256(from.cast());
             _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(-65536)))
@@ -169,6 +176,67 @@ impl Simd for Avx2 {
             };
             _mm256_cvtepi32_ps(_mm256_and_si256(low, _mm256_set1_epi32(15)))
         })
+    }
+
+    #[inline(always)]
+    fn load_words(self, from: &[u32; 8]) -> __m256i {
+        proven!(_mm256_loadu_si256(from.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn reload_words(self, from: &[u32; 8]) -> __m256i {
+        let from = hidden(from);
+        proven!(_mm256_loadu_si256(from.cast()))
+    }
+
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> __m256i {
+        proven!(_mm256_set1_epi32(word.cast_signed()))
+    }
+
+    #[inline(always)]
+    fn low_bytes(self, words: __m256i) -> __m256i {
+        proven!(_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(words)))
+    }
+
+    #[inline(always)]
+    fn high_bytes(self, words: __m256i) -> __m256i {
+        proven!(_mm256_srai_epi16::<8>(words))
+    }
+
+    #[inline(always)]
+    fn low_nibbles(self, words: __m256i) -> __m256i {
+        proven!(_mm256_and_si256(words, _mm256_set1_epi8(15)))
+    }
+
+    #[inline(always)]
+    fn high_nibbles(self, words: __m256i) -> __m256i {
+        proven!(_mm256_and_si256(_mm256_srli_epi16::<4>(words), _mm256_set1_epi8(15)))
+    }
+
+    #[inline(always)]
+    fn multiply_halves(self, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_madd_epi16(a, b))
+    }
+
+    #[inline(always)]
+    fn multiply_bytes(self, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_maddubs_epi16(a, b))
+    }
+
+    #[inline(always)]
+    fn add_words(self, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_add_epi32(a, b))
+    }
+
+    #[inline(always)]
+    fn add_halves(self, a: __m256i, b: __m256i) -> __m256i {
+        proven!(_mm256_add_epi16(a, b))
+    }
+
+    #[inline(always)]
+    fn floats(self, words: __m256i) -> __m256 {
+        proven!(_mm256_cvtepi32_ps(words))
     }
 
     #[inline(always)]

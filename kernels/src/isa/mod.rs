@@ -60,6 +60,8 @@ pub(crate) trait Kernel {
 pub(crate) trait Simd: Copy + Send + Sync {
     /// Eight lanes.
     type V: Copy;
+    /// Eight words: integers of 32 bits, 16 of 16 bits, or 32 of 8 bits.
+    type I: Copy;
     /// The same value in every lane.
     fn splat(self, value: f32) -> Self::V;
     /// Eight neighbours.
@@ -98,6 +100,30 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn widen_byte(self, from: &[u32; 8], byte: usize) -> Self::V;
     /// The four bits `nibble` of each of eight words, the lowest first, as f32.
     fn widen_nibble(self, from: &[u32; 8], nibble: usize) -> Self::V;
+    /// Eight words.
+    fn load_words(self, from: &[u32; 8]) -> Self::I;
+    /// The same, loaded although they were before: for loops whose sums fill all registers.
+    fn reload_words(self, from: &[u32; 8]) -> Self::I;
+    /// The same word everywhere.
+    fn splat_word(self, word: u32) -> Self::I;
+    /// Of each 16 bits the low byte, signed.
+    fn low_bytes(self, words: Self::I) -> Self::I;
+    /// Of each 16 bits the high byte, signed.
+    fn high_bytes(self, words: Self::I) -> Self::I;
+    /// Of each byte the low half.
+    fn low_nibbles(self, words: Self::I) -> Self::I;
+    /// Of each byte the high half.
+    fn high_nibbles(self, words: Self::I) -> Self::I;
+    /// Of each word, the sum of the two products of its signed halves.
+    fn multiply_halves(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Of each half of a word, the sum of the two products of its bytes, unsigned in `a` and signed in `b`, which must fit 16 bits.
+    fn multiply_bytes(self, a: Self::I, b: Self::I) -> Self::I;
+    /// a + b, word by word.
+    fn add_words(self, a: Self::I, b: Self::I) -> Self::I;
+    /// a + b, half a word by half a word.
+    fn add_halves(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Signed words as f32.
+    fn floats(self, words: Self::I) -> Self::V;
     /// Asks for the cache line at an address; any address will do.
     fn prefetch(self, at: *const u8);
     /// Runs a kernel as a function of its own. What many kernels share is compiled once, not once in each of them.

@@ -17,8 +17,20 @@ fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
     if cfg!(target_feature = "fma") { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// The signed halves of a word, the low one first.
+#[inline(always)]
+fn halves(word: u32) -> [i16; 2] {
+    [(word as u16).cast_signed(), ((word >> 16) as u16).cast_signed()]
+}
+
+#[inline(always)]
+fn of_halves([low, high]: [i16; 2]) -> u32 {
+    u32::from(low.cast_unsigned()) | (u32::from(high.cast_unsigned()) << 16)
+}
+
 impl Simd for Portable {
     type V = [f32; 8];
+    type I = [u32; 8];
 
     #[inline(always)]
     fn splat(self, value: f32) -> Self::V {
@@ -113,6 +125,74 @@ impl Simd for Portable {
     #[inline(always)]
     fn widen_nibble(self, from: &[u32; 8], nibble: usize) -> Self::V {
         from.map(|word| ((word >> (4 * nibble)) & 15) as f32)
+    }
+
+    #[inline(always)]
+    fn load_words(self, from: &[u32; 8]) -> Self::I {
+        *from
+    }
+
+    #[inline(always)]
+    fn reload_words(self, from: &[u32; 8]) -> Self::I {
+        *from
+    }
+
+    #[inline(always)]
+    fn splat_word(self, word: u32) -> Self::I {
+        [word; 8]
+    }
+
+    #[inline(always)]
+    fn low_bytes(self, words: Self::I) -> Self::I {
+        words.map(|word| of_halves(halves(word).map(|half| i16::from(half as i8))))
+    }
+
+    #[inline(always)]
+    fn high_bytes(self, words: Self::I) -> Self::I {
+        words.map(|word| of_halves(halves(word).map(|half| half >> 8)))
+    }
+
+    #[inline(always)]
+    fn low_nibbles(self, words: Self::I) -> Self::I {
+        words.map(|word| word & 0x0f0f_0f0f)
+    }
+
+    #[inline(always)]
+    fn high_nibbles(self, words: Self::I) -> Self::I {
+        words.map(|word| (word >> 4) & 0x0f0f_0f0f)
+    }
+
+    #[inline(always)]
+    fn multiply_halves(self, a: Self::I, b: Self::I) -> Self::I {
+        let sum = |a: [i16; 2], b: [i16; 2]| i32::from(a[0]) * i32::from(b[0]) + i32::from(a[1]) * i32::from(b[1]);
+        std::array::from_fn(|i| sum(halves(a[i]), halves(b[i])).cast_unsigned())
+    }
+
+    #[inline(always)]
+    fn multiply_bytes(self, a: Self::I, b: Self::I) -> Self::I {
+        let product = |a: u8, b: u8| i16::from(a) * i16::from(b.cast_signed());
+        std::array::from_fn(|i| {
+            let (a, b) = (a[i].to_le_bytes(), b[i].to_le_bytes());
+            of_halves([0, 2].map(|at| product(a[at], b[at]) + product(a[at + 1], b[at + 1])))
+        })
+    }
+
+    #[inline(always)]
+    fn add_words(self, a: Self::I, b: Self::I) -> Self::I {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+
+    #[inline(always)]
+    fn add_halves(self, a: Self::I, b: Self::I) -> Self::I {
+        std::array::from_fn(|i| {
+            let (a, b) = (halves(a[i]), halves(b[i]));
+            of_halves([a[0].wrapping_add(b[0]), a[1].wrapping_add(b[1])])
+        })
+    }
+
+    #[inline(always)]
+    fn floats(self, words: Self::I) -> Self::V {
+        words.map(|word| word.cast_signed() as f32)
     }
 
     #[inline(always)]

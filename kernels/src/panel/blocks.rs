@@ -30,7 +30,7 @@ macro_rules! unrolled {
 
 /// Scales of 16 outputs, as they lie in the first words of a line.
 #[inline(always)]
-fn scales(words: &[u32; 8]) -> &[u16; 16] {
+pub(super) fn scales(words: &[u32; 8]) -> &[u16; 16] {
     bytemuck::cast_ref(words)
 }
 

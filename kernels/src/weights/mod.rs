@@ -148,6 +148,9 @@ pub(crate) fn check(spec: &WeightSpec, source: DType) -> Result<(), KernelError>
     if !parts.is_power_of_two() || parts > SUM_PARTS_MAX {
         return refuse("parts of a sum, a power of two of at most", SUM_PARTS_MAX.into(), parts.into());
     }
+    if spec.integer && spec.dtype.plain().is_some() {
+        return missing("integer arithmetic", spec.dtype.name());
+    }
     if spec.dtype.plain().is_none() && !spec.k.is_multiple_of(BLOCK * parts) {
         return refuse("terms beyond whole blocks of each part", 0, u64::from(spec.k % (BLOCK * parts)));
     }

@@ -39,12 +39,29 @@ pub(crate) fn spec(n: usize, k: usize, dtype: WeightType, used: WeightUse) -> We
         k,
         sum_parts: 1,
         dtype,
+        integer: false,
     }
 }
 
 /// All types that panels have.
 pub(crate) const TYPES: [WeightType; 5] =
     [WeightType::F32, WeightType::Bf16, WeightType::F16, WeightType::Q8_0, WeightType::Q4_0];
+
+/// Types of weights, and whether products with them are those of integers.
+pub(crate) fn kinds() -> impl Iterator<Item = (WeightType, bool)> {
+    let integer = TYPES.into_iter().filter(|dtype| dtype.plain().is_none()).map(|dtype| (dtype, true));
+    TYPES.into_iter().map(|dtype| (dtype, false)).chain(integer)
+}
+
+/// Rows as products of integers have them: 8 bits by block.
+pub(crate) fn quantised(x: &[f32], integer: bool) -> Vec<f32> {
+    let block = |block: &[f32]| {
+        let largest = block.iter().fold(0.0f32, |most, v| most.max(v.abs()));
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        block.iter().map(|v| (v * inverse).round_ties_even() * (largest / 127.0)).collect::<Vec<_>>()
+    };
+    if integer { x.chunks(32).flat_map(block).collect() } else { x.to_vec() }
+}
 
 /// At least `k` terms, in `parts` of whole blocks where there are blocks.
 pub(crate) fn terms(dtype: WeightType, k: usize, parts: usize) -> usize {

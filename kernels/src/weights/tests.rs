@@ -65,6 +65,8 @@ fn what_cannot_be_loaded_is_named() {
         load(&spec(2, 33, WeightType::Q4_0, WeightUse::Panels)),
         "weight sample_2_33: terms beyond whole blocks of each part: wanted 0, got 1"
     );
+    let integer = WeightSpec { integer: true, ..spec(2, 2, WeightType::F32, WeightUse::Panels) };
+    assert_eq!(load(&integer), "integer arithmetic: no kernel for f32 on cpu");
     assert_eq!(load(&spec(4, 1, WeightType::Bf16, WeightUse::Vector)), "vector: no kernel for bf16 on cpu");
     assert_eq!(
         load(&spec(2, 2, WeightType::F32, WeightUse::Vector)),

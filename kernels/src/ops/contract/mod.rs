@@ -10,6 +10,7 @@
 
 mod blocked;
 pub(crate) mod cuda;
+mod integer;
 pub(in crate::ops) mod pack;
 #[cfg(test)]
 mod reference;
@@ -96,6 +97,38 @@ impl Room {
     }
 }
 
+/// How rows are packed for a weight.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::ops) enum Form {
+    /// As they are, by blocks of rows.
+    Plain,
+    /// Quantised for products with [`Q8_0`].
+    Eight,
+    /// Quantised for products with [`Q4_0`].
+    Four,
+}
+
+impl Form {
+    /// That of a weight.
+    pub(in crate::ops) fn of(weight: &Weight) -> Self {
+        let spec = weight.spec();
+        match spec.dtype {
+            WeightType::Q8_0 if spec.integer => Self::Eight,
+            WeightType::Q4_0 if spec.integer => Self::Four,
+            WeightType::F32 | WeightType::Bf16 | WeightType::F16 | WeightType::Q8_0 | WeightType::Q4_0 => Self::Plain,
+        }
+    }
+
+    /// f32 that a packed row of `k` terms takes: never more than the row.
+    pub(in crate::ops) fn row_len(self, k: usize) -> usize {
+        match self {
+            Self::Plain => k,
+            Self::Eight => integer::row_len::<Q8_0>(k),
+            Self::Four => integer::row_len::<Q4_0>(k),
+        }
+    }
+}
+
 /// A part with the rows it is multiplied by, packed in blocks.
 #[derive(Clone, Copy)]
 pub(in crate::ops) struct Task<'a> {
@@ -120,7 +153,10 @@ impl Kernel for Strip<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.task.part.weight.spec().dtype {
+        let spec = self.task.part.weight.spec();
+        match spec.dtype {
+            WeightType::Q8_0 if spec.integer => integer::run::<S, Q8_0>(s, &self),
+            WeightType::Q4_0 if spec.integer => integer::run::<S, Q4_0>(s, &self),
             WeightType::F32 => self.with::<S, F32>(s),
             WeightType::Bf16 => self.with::<S, Bf16>(s),
             WeightType::F16 => self.with::<S, F16>(s),
@@ -190,10 +226,27 @@ pub(crate) unsafe fn run(workers: Workers<'_>, x: &[f32], rows: usize, parts: Pa
     if rows == 0 {
         return;
     }
+    for first in 0..parts.count {
+        let form = Form::of((parts.at)(first).weight);
+        // Parts of one form share packed rows, so they are computed together, where the first of them stands.
+        if (0..first).all(|before| Form::of((parts.at)(before).weight) != form) {
+            // SAFETY: the caller's promise.
+            unsafe { run_form(workers, x, rows, (form, parts), room) };
+        }
+    }
+}
+
+/// y = x · wᵀ of the parts whose rows are packed in one form.
+///
+/// # Safety
+/// As [`run`].
+unsafe fn run_form(workers: Workers<'_>, x: &[f32], rows: usize, (form, parts): (Form, Parts<'_>), room: &mut Room) {
     let (k, blocks) = (x.len() / rows, Blocks::new(rows));
-    let packed = Slab::new(&mut room.packed.as_f32_mut()[..rows * k]);
-    let x = if rows == 1 { x } else { pack::rows(workers, x, blocks, packed) };
-    let panels: usize = (0..parts.count).map(|i| (parts.at)(i).weight.panels()).sum();
+    let packed = Slab::new(&mut room.packed.as_f32_mut()[..rows * form.row_len(k)]);
+    let as_it_is = rows == 1 && form == Form::Plain;
+    let x = if as_it_is { x } else { pack::rows(workers, x, (blocks, form), packed) };
+    let panels_of = |part: &Part<'_>| if Form::of(part.weight) == form { part.weight.panels() } else { 0 };
+    let panels: usize = (0..parts.count).map(|i| panels_of(&(parts.at)(i))).sum();
     let threads = workers.team.threads();
     // At least four strips a thread, so that a thread that is held up leaves its work to the others; whole pairs of panels.
     let strip = if threads == 1 { STRIP_MAX } else { (panels / (threads * 4)).clamp(1, STRIP_MAX).next_multiple_of(2) };
@@ -209,7 +262,7 @@ pub(crate) unsafe fn run(workers: Workers<'_>, x: &[f32], rows: usize, parts: Pa
             let taken = from..(from + strip).min(panels);
             let mut first = 0;
             for part in (0..parts.count).map(parts.at) {
-                let count = part.weight.panels();
+                let count = panels_of(&part);
                 let range = taken.start.max(first)..taken.end.min(first + count);
                 if !range.is_empty() {
                     assert_eq!(part.weight.spec().k as usize, k, "a weight has the terms of its operand");

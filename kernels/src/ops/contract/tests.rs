@@ -1,7 +1,7 @@
 use super::*;
 use crate::isa::Isa;
 use crate::ops::samples::{bits, numbers, sets, team};
-use crate::weights::samples::{Rows, TYPES, rounded, spec, terms, weight};
+use crate::weights::samples::{Rows, kinds, quantised, rounded, spec, terms, weight};
 use graph::plan::WeightUse;
 
 /// Results of all weights for the same rows.
@@ -17,17 +17,23 @@ fn compute(isa: Isa, threads: usize, weights: &[Weight], x: &[f32], rows: usize)
     results
 }
 
+fn panels(n: usize, k: usize, (dtype, integer): (WeightType, bool)) -> Weight {
+    let rows = Rows { k, values: numbers((n * 31 + k) as u64, n * k) };
+    let spec = graph::plan::WeightSpec { integer, ..spec(n, k, dtype, WeightUse::Panels) };
+    Weight::load(&spec, &rows, &team(2)).expect("a sample is a valid weight")
+}
+
 #[test]
 fn sums_are_those_of_the_reference_for_any_shape() {
     for isa in sets() {
-        for dtype in TYPES {
+        for (dtype, integer) in kinds() {
             for (n, k) in [(1, 1), (16, 2), (15, 3), (17, 64), (40, 513), (33, 1030), (130, 96)] {
                 let k = terms(dtype, k, 1);
                 let w = rounded(n, k, dtype);
                 for rows in [0, 1, 2, 3, 5, 6, 7, 13, 130] {
                     let x = numbers(11, rows * k);
-                    let (wanted, sizes) = reference::contract(&x, &w, k);
-                    let y = compute(isa, 2, &[weight(n, k, dtype, WeightUse::Panels)], &x, rows);
+                    let (wanted, sizes) = reference::contract(&quantised(&x, integer), &w, k);
+                    let y = compute(isa, 2, &[panels(n, k, (dtype, integer))], &x, rows);
                     for ((got, wanted), size) in y[0].iter().zip(&wanted).zip(&sizes) {
                         assert!((got - wanted).abs() <= 2e-6 * size, "{dtype} {n}x{k} rows {rows}: {got} for {wanted}");
                     }
@@ -41,10 +47,10 @@ fn sums_are_those_of_the_reference_for_any_shape() {
 fn a_row_has_the_same_bits_in_every_batch_and_on_every_team() {
     const ALL: usize = 200;
     for isa in sets() {
-        for dtype in TYPES {
+        for (dtype, integer) in kinds() {
             for (n, k) in [(70, 1027), (36, 300)] {
                 let k = terms(dtype, k, 1);
-                let (w, x) = (weight(n, k, dtype, WeightUse::Panels), numbers(5, ALL * k));
+                let (w, x) = (panels(n, k, (dtype, integer)), numbers(5, ALL * k));
                 let gold = compute(isa, 1, std::slice::from_ref(&w), &x, ALL).remove(0);
                 for rows in [1, 2, 3, 4, 5, 6, 7, 8, 13, 16, 32, 100, 128] {
                     for threads in [1, 2] {
@@ -95,28 +101,33 @@ fn quantised_weights_have_the_bits_of_their_widened_ones() {
 }
 
 /// The terms `from..from + len` of each output of a sample, in parts.
-fn parted(n: usize, k: usize, dtype: WeightType, (from, len, sum_parts): (usize, usize, u32)) -> Weight {
+fn parted(
+    n: usize,
+    k: usize,
+    (dtype, integer): (WeightType, bool),
+    (from, len, sum_parts): (usize, usize, u32),
+) -> Weight {
     let all = rounded(n, k, dtype);
     let values = all.chunks(k).flat_map(|row| row[from..from + len].iter().copied()).collect();
-    let spec = graph::plan::WeightSpec { sum_parts, ..spec(n, len, dtype, WeightUse::Panels) };
+    let spec = graph::plan::WeightSpec { sum_parts, integer, ..spec(n, len, dtype, WeightUse::Panels) };
     Weight::load(&spec, &Rows { k: len, values }, &team(1)).expect("a sample is a valid weight")
 }
 
 #[test]
 fn parts_of_a_sum_are_added_in_the_same_tree_whoever_has_them() {
     for isa in sets() {
-        for dtype in TYPES {
+        for (dtype, integer) in kinds() {
             for (n, k) in [(33, 48), (40, 16 * 67), (16, 16)] {
                 let k = terms(dtype, k, 8);
                 for rows in [1, 2, 5, 7, 13, 130, 200] {
                     let x = numbers(5, rows * k);
-                    let whole = compute(isa, 2, &[parted(n, k, dtype, (0, k, 8))], &x, rows).remove(0);
+                    let whole = compute(isa, 2, &[parted(n, k, (dtype, integer), (0, k, 8))], &x, rows).remove(0);
                     for ranks in [2, 4, 8] {
                         let len = k / ranks;
                         let of = |rank: usize| {
                             let x: Vec<f32> =
                                 x.chunks(k).flat_map(|x| x[rank * len..][..len].iter().copied()).collect();
-                            let weight = parted(n, k, dtype, (rank * len, len, 8 / ranks as u32));
+                            let weight = parted(n, k, (dtype, integer), (rank * len, len, 8 / ranks as u32));
                             compute(isa, 1, &[weight], &x, rows).remove(0)
                         };
                         let terms: Vec<Vec<f32>> = (0..ranks).map(of).collect();

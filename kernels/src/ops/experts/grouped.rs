@@ -7,7 +7,7 @@
 use super::chosen;
 use crate::memory::Memory;
 use crate::ops::Workers;
-use crate::ops::contract::{self, Part, Parts, STRIP_MAX, Strip, Target, Task, WIDE_LEN, pack};
+use crate::ops::contract::{self, Form, Part, Parts, STRIP_MAX, Strip, Target, Task, WIDE_LEN, pack};
 use crate::panel::Blocks;
 use crate::slab::Slab;
 use std::ops::Range;
@@ -128,6 +128,7 @@ struct Wave<'a> {
     /// Packed rows of the wave, expert by expert.
     packed: &'a [f32],
     k: usize,
+    form: Form,
 }
 
 impl<'a> Wave<'a> {
@@ -135,9 +136,11 @@ impl<'a> Wave<'a> {
     fn pack(
         workers: Workers<'_>,
         (x, k, shape): (&[f32], usize, Shape),
+        form: Form,
         (room, active): (&'a Room, &'a [u32]),
         packed: Slab<'a>,
     ) -> Self {
+        let len = form.row_len(k);
         let begin = active.first().map_or(0, |&expert| room.of(expert).start);
         let end = active.last().map_or(begin, |&expert| room.of(expert).end);
         let one = shape.choices / shape.parts;
@@ -148,13 +151,13 @@ impl<'a> Wave<'a> {
                 for block in 0..blocks.count {
                     let (first, rows) = blocks.at(block);
                     // SAFETY: this thread alone has this expert's packed rows.
-                    let to = unsafe { packed.write((room.of(expert).start - begin + first) * k, rows * k) };
-                    pack::block(rows, |row| &x[at[first + row] as usize / one * k..][..k], to);
+                    let to = unsafe { packed.write((room.of(expert).start - begin + first) * len, rows * len) };
+                    pack::block((workers.isa, form), rows, |row| &x[at[first + row] as usize / one * k..][..k], to);
                 }
             }
         });
         // SAFETY: the team is done with the packed memory, and it is only read until the wave ends.
-        Self { room, active, packed: unsafe { packed.read(0, (end - begin) * k) }, k }
+        Self { room, active, packed: unsafe { packed.read(0, (end - begin) * len) }, k, form }
     }
 
     /// One expert and weight.
@@ -162,7 +165,9 @@ impl<'a> Wave<'a> {
         let range = self.room.of(expert);
         let begin = range.start - self.room.of(self.active[0]).start;
         assert_eq!(part.weight.spec().k as usize, self.k, "a weight has the terms of its operand");
-        let x = &self.packed[begin * self.k..][..range.len() * self.k];
+        assert_eq!(Form::of(part.weight), self.form, "weights of one op have rows of one form");
+        let len = self.form.row_len(self.k);
+        let x = &self.packed[begin * len..][..range.len() * len];
         Task { x, blocks: Blocks::new(range.len()), part, expert: expert as usize, target: target(range) }
     }
 }
@@ -253,7 +258,8 @@ unsafe fn by_expert(
         let active = index.wave(from);
         from = active.end;
         let packed = Slab::new(room.packed.as_f32_mut());
-        let wave = Wave::pack(workers, (x, k, shape), (index, &index.active[active]), packed);
+        let form = Form::of((parts.at)(0).weight);
+        let wave = Wave::pack(workers, (x, k, shape), form, (index, &index.active[active]), packed);
         let total = wave.active.len() * panels;
         let strip = strip_of(total, workers.team.threads());
         take(workers, (total, strip), (&mut room.threads, room.thread_len), &|taken, wide, sums| {
@@ -323,7 +329,8 @@ pub(crate) unsafe fn combine(
         let active = index.wave(from);
         from = active.end;
         let packed = Slab::new(room.packed.as_f32_mut());
-        let wave = Wave::pack(workers, (x, k, shape), (index, &index.active[active]), packed);
+        let form = Form::of(part.weight);
+        let wave = Wave::pack(workers, (x, k, shape), form, (index, &index.active[active]), packed);
         take(workers, (panels, strip), (&mut room.threads, room.thread_len), &|panels, wide, sums| {
             for &expert in wave.active {
                 let of = shape.choices as u32;

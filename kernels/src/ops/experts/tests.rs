@@ -3,15 +3,16 @@ use crate::isa::Isa;
 use crate::ops::contract::{self, Part, Parts};
 use crate::ops::samples::{assert_close, bits, numbers, sets, team};
 use crate::weights::Weight;
-use crate::weights::samples::{Rows, TYPES, rounded, spec, terms};
+use crate::weights::samples::{Rows, kinds, quantised, rounded, spec, terms};
 use graph::WeightType;
 use graph::plan::WeightUse;
 
 /// Experts of n outputs and k terms.
-fn weight(experts: usize, n: usize, k: usize, dtype: WeightType) -> Weight {
+fn weight(experts: usize, n: usize, k: usize, (dtype, integer): (WeightType, bool)) -> Weight {
     let rows = Rows { k, values: rounded(experts * n, k, dtype) };
     let spec = graph::plan::WeightSpec {
         dims: vec![experts as u32, n as u32, k as u32],
+        integer,
         ..spec(n, k, dtype, WeightUse::Experts(experts as u32))
     };
     Weight::load(&spec, &rows, &team(2)).expect("a sample is a valid weight")
@@ -71,23 +72,34 @@ impl Case {
 
 #[test]
 fn sums_are_those_of_the_reference_for_any_shape() {
-    for dtype in TYPES {
+    for (dtype, integer) in kinds() {
         for (experts, choices, n, k) in [(4, 2, 16, 8), (3, 3, 17, 33), (8, 2, 40, 65), (16, 4, 5, 130), (1, 1, 7, 3)] {
             let k = terms(dtype, k, 1);
             let w = rounded(experts * n, k, dtype);
-            let weights = [weight(experts, n, k, dtype), weight(experts, n, k, dtype)];
+            let weights = [weight(experts, n, k, (dtype, integer)), weight(experts, n, k, (dtype, integer))];
             for rows in [0, 1, 2, 9, 70] {
                 let gates = gates(rows, experts, choices);
                 for (isa, parts) in sets().into_iter().flat_map(|isa| [(isa, 1), (isa, choices)]) {
                     let shape = Shape::whole(experts, choices, parts);
                     let case = Case { shape, n, k, isa, threads: 2, room: rows };
                     let x = numbers(11, rows * parts * k);
+                    let as_multiplied = quantised(&x, integer);
                     for y in case.contract(&weights, &x, &gates) {
-                        assert_close(&y, &reference::contract((&x, &gates), shape, &w, k), 2e-6 * k as f32, "contract");
+                        assert_close(
+                            &y,
+                            &reference::contract((&as_multiplied, &gates), shape, &w, k),
+                            2e-6 * k as f32,
+                            "contract",
+                        );
                     }
                     if parts == choices {
                         let y = case.combine(&weights[0], &x, &gates);
-                        assert_close(&y, &reference::combine((&x, &gates), shape, &w, k), 4e-6 * k as f32, "combine");
+                        assert_close(
+                            &y,
+                            &reference::combine((&as_multiplied, &gates), shape, &w, k),
+                            4e-6 * k as f32,
+                            "combine",
+                        );
                     }
                 }
             }
@@ -100,9 +112,9 @@ fn a_row_has_the_same_bits_in_every_batch_and_on_every_team() {
     const ALL: usize = 150;
     let (experts, choices, n, k) = (6, 2, 37, 301);
     for isa in sets() {
-        for dtype in TYPES {
+        for (dtype, integer) in kinds() {
             let k = terms(dtype, k, 1);
-            let weight = [weight(experts, n, k, dtype)];
+            let weight = [weight(experts, n, k, (dtype, integer))];
             let (x, gates) = (numbers(5, ALL * choices * k), gates(ALL, experts, choices));
             let shape = Shape::whole(experts, choices, choices);
             let case = Case { shape, n, k, isa, threads: 1, room: ALL };
@@ -128,14 +140,14 @@ fn a_row_has_the_same_bits_in_every_batch_and_on_every_team() {
 #[test]
 fn experts_have_the_bits_of_a_plain_contraction() {
     let (experts, n, k) = (3, 20, 90);
-    let all = weight(experts, n, k, WeightType::Bf16);
+    let all = weight(experts, n, k, (WeightType::Bf16, false));
     let w = rounded(experts * n, k, WeightType::Bf16);
     let x = numbers(2, 9 * k);
     let gates: Vec<f32> = (0..9).flat_map(|row| (0..experts).map(move |e| f32::from(u8::from(row % 3 == e)))).collect();
     let shape = Shape::whole(experts, 1, 1);
     let case = Case { shape, n, k, isa: Isa::detect(), threads: 2, room: 9 };
     let y = case.contract(std::slice::from_ref(&all), &x, &gates).remove(0);
-    let one = weight(1, n, k, WeightType::Bf16);
+    let one = weight(1, n, k, (WeightType::Bf16, false));
     assert_eq!(one.spec().n, all.spec().n);
     for expert in 0..experts {
         let values = w[expert * n * k..][..n * k].to_vec();
@@ -173,7 +185,7 @@ fn each_choice_gets_the_bias_of_its_expert() {
 fn each_run_of_a_row_has_a_weight_of_its_own() {
     for isa in sets() {
         for (each, n, k, rows) in [(1, 3, 5, 4), (4, 17, 24, 1), (6, 40, 33, 31)] {
-            let (weight, x) = (weight(each, n, k, WeightType::Bf16), numbers(7, rows * each * k));
+            let (weight, x) = (weight(each, n, k, (WeightType::Bf16, false)), numbers(7, rows * each * k));
             let shape = Shape::whole(each, each, each);
             let case = Case { shape, n, k, isa, threads: 2, room: rows };
             // As if every row had chosen every expert.

@@ -31,6 +31,7 @@ fn computed(engine: &Engine) -> u64 {
         | Event::Receive { .. }
         | Event::Depth { .. }
         | Event::Count { .. }
+        | Event::Request { .. }
         | Event::Mark { .. } => 0,
     };
     recording.records.iter().filter(feed).map(rows).sum()

@@ -21,7 +21,7 @@ struct Books {
     track: Track,
     /// Waiting for somebody to submit.
     no_requests: Cause,
-    gauges: [Gauge; 4],
+    gauges: [Gauge; 5],
     /// Since when it waits, and for what.
     waiting: Option<(u64, Wait)>,
 }
@@ -41,6 +41,7 @@ impl Books {
             gauge("pool: pages available", |c: &Counters| c.pages_available.into()),
             gauge("batcher: sequences running", |c: &Counters| c.running.into()),
             gauge("batcher: sequences waiting", |c: &Counters| c.waiting.into()),
+            gauge("batcher: preemptions so far", |c: &Counters| c.preemptions),
         ];
         Self { recorder, track, no_requests: trace.cause("no requests"), gauges, waiting: None }
     }

@@ -13,7 +13,8 @@ use crate::stage::{Cell, Input, Output};
 use crate::tensor::Tensor;
 use crate::ticket::{Samples, Ticket};
 use crate::token_feed::TokenFeed;
-use crate::trace::{CONTROL_LANE, Trace, Track};
+use crate::trace::{CONTROL_LANE, Edge, Held, LaneName, Trace, Track};
+use graph::plan::explain::{does, heading};
 use graph::plan::{ActorPlan, CapturePlan, Carries, Channel, CollectivePlan, End, PAGE_ROWS, Plan, Role, RowSet};
 use kernels::Execute;
 use std::collections::BTreeMap;
@@ -52,11 +53,10 @@ pub fn wire(plan: &Plan, mut fittings: Fittings<'_>) -> Wiring {
     let data = plan.data();
     let batcher = Batcher::new(batcher_spec(plan, &fittings)).expect("a checked plan has no bound of zero");
     let sampler = sampler(plan, &fittings);
-    let lane = |actor: &ActorPlan| actor.device.map_or(CONTROL_LANE, |d| &data.devices[d.index()].name);
-    let tracks: Vec<Track> = data.actors.iter().map(|a| fittings.trace.track(lane(a), &a.name)).collect();
+    let Named { tracks, edges } = name(plan, fittings.trace);
     let mut ports = Ports::default();
-    for channel in &data.channels {
-        ports.make(channel, &tracks, fittings.trace, (&batcher, &sampler));
+    for (channel, edges) in data.channels.iter().zip(edges) {
+        ports.make(channel, edges, (&batcher, &sampler));
     }
     let mut lanes: Vec<Vec<Box<dyn Actor>>> = data.devices.iter().map(|_| vec![]).collect();
     let mut sampler = Some(sampler);
@@ -83,6 +83,45 @@ pub fn wire(plan: &Plan, mut fittings: Fittings<'_>) -> Wiring {
     let (tickets, samples) = (host.ticket_output(), host.samples_input(0));
     let pen = (fittings.trace, fittings.trace.recorder(fittings.trace_records), host.track);
     Wiring { lanes, dispatcher: Dispatcher::new(batcher, tickets, samples, pen) }
+}
+
+/// Where the actors and channels of a plan stand in a trace.
+pub struct Named {
+    /// By actor.
+    pub tracks: Vec<Track>,
+    /// By channel: an edge a reader.
+    pub edges: Vec<Vec<Edge>>,
+}
+
+/// Names everything of `plan` in `trace`: its devices, its actors and what they do, its channels and their buffers.
+pub fn name(plan: &Plan, trace: &Trace) -> Named {
+    let data = plan.data();
+    heading(plan).iter().for_each(|line| trace.about(line));
+    for device in &data.devices {
+        let held = |(what, bytes): (&str, u64)| (bytes > 0).then(|| Held { what: what.into(), bytes });
+        let holds = [
+            ("weights", device.weight_bytes),
+            ("key/value cache", device.cache_bytes),
+            ("recurrent state", device.state_bytes),
+            ("buffers", device.buffer_bytes),
+        ];
+        let holds = holds.into_iter().filter_map(held).collect();
+        trace.lane(LaneName { lane: device.name.clone(), bytes: device.memory_bytes, holds });
+    }
+    let track = |actor: &ActorPlan| {
+        let lane = actor.device.map_or(CONTROL_LANE, |d| &data.devices[d.index()].name);
+        let track = trace.track(lane, &actor.name);
+        trace.does(track, &does(actor));
+        track
+    };
+    let tracks: Vec<Track> = data.actors.iter().map(track).collect();
+    let edge = |channel: &Channel, end: &End| {
+        let edge = trace.edge(&channel.name, tracks[channel.from.actor.index()], tracks[end.actor.index()]);
+        trace.buffers(edge, channel.credits, channel.bytes);
+        edge
+    };
+    let edges = data.channels.iter().map(|channel| channel.to.iter().map(|end| edge(channel, end)).collect()).collect();
+    Named { tracks, edges }
 }
 
 fn batcher_spec(plan: &Plan, fittings: &Fittings<'_>) -> BatcherSpec {
@@ -132,18 +171,18 @@ struct Ports {
 }
 
 impl Ports {
-    fn make(&mut self, plan: &Channel, tracks: &[Track], trace: &Trace, (batcher, sampler): (&Batcher, &Sampler)) {
+    fn make(&mut self, plan: &Channel, edges: Vec<Edge>, (batcher, sampler): (&Batcher, &Sampler)) {
         match plan.carries {
             Carries::Ticket => {
-                let ends = open(plan, tracks, trace, &|| batcher.ticket());
+                let ends = open(plan, edges, &|| batcher.ticket());
                 keep(plan, ends, &mut self.ticket_out, &mut self.ticket_in);
             }
             Carries::Samples => {
-                let ends = open(plan, tracks, trace, &|| sampler.samples());
+                let ends = open(plan, edges, &|| sampler.samples());
                 keep(plan, ends, &mut self.samples_out, &mut self.samples_in);
             }
             Carries::Ids | Carries::Tensor { .. } => {
-                let ends = open(plan, tracks, trace, &|| Tensor::zeroed(plan.bytes));
+                let ends = open(plan, edges, &|| Tensor::zeroed(plan.bytes));
                 keep(plan, ends, &mut self.tensor_out, &mut self.tensor_in);
             }
         }
@@ -153,11 +192,9 @@ impl Ports {
 /// Both sides of one channel.
 type Ends<T> = (Output<T>, Vec<Input<T>>);
 
-fn open<T>(plan: &Channel, tracks: &[Track], trace: &Trace, buffer: &dyn Fn() -> T) -> Ends<T> {
+fn open<T>(plan: &Channel, edges: Vec<Edge>, buffer: &dyn Fn() -> T) -> Ends<T> {
     let buffers = (0..plan.credits).map(|_| buffer()).collect();
     let (outbox, inboxes): (Outbox<T>, Vec<Inbox<T>>) = channel(buffers, plan.to.len());
-    let from = tracks[plan.from.actor.index()];
-    let edges: Vec<_> = plan.to.iter().map(|end| trace.edge(&plan.name, from, tracks[end.actor.index()])).collect();
     let inputs = inboxes.into_iter().zip(&edges).map(|(inbox, edge)| Input { inbox, edge: *edge }).collect();
     (Output { outbox, edges }, inputs)
 }

@@ -14,7 +14,7 @@ use actors::lane::{Actor, Fault, LaneContext, Turn};
 use actors::port::Bell;
 use actors::stage::Input;
 use actors::ticket::RowFault;
-use actors::trace::{Event, Track, Wait};
+use actors::trace::{Event, Recorder, Track, Wait};
 use crossbeam::channel::Sender;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,6 +65,45 @@ struct Reader {
     search: Option<StopSearch>,
     /// Tokens so far.
     tokens: u32,
+    times: Times,
+}
+
+/// When a sequence was told what, in the time of the trace.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    begun_ns: u64,
+    /// The first token and the last one.
+    told_ns: Option<(u64, u64)>,
+    gap_ns: u64,
+}
+
+impl Times {
+    fn begin(now_ns: u64) -> Self {
+        Self { begun_ns: now_ns, told_ns: None, gap_ns: 0 }
+    }
+
+    fn token(&mut self, now_ns: u64) {
+        let (first_ns, last_ns) = self.told_ns.unwrap_or((now_ns, now_ns));
+        self.gap_ns = self.gap_ns.max(now_ns.saturating_sub(last_ns));
+        self.told_ns = Some((first_ns, now_ns));
+    }
+}
+
+/// Where the ends of requests are recorded, at one moment.
+#[derive(Clone, Copy)]
+struct Pen<'a> {
+    recorder: &'a Recorder,
+    track: Track,
+    now_ns: u64,
+}
+
+impl Pen<'_> {
+    fn ended(&self, request: u64, reader: &Reader) {
+        let Times { begun_ns, told_ns, gap_ns } = reader.times;
+        let first_ns = told_ns.map_or(0, |(first_ns, _)| first_ns.saturating_sub(begun_ns));
+        let event = Event::Request { request, tokens: reader.tokens, first_ns, gap_ns };
+        self.recorder.span(self.track, begun_ns, self.now_ns, event);
+    }
 }
 
 /// Turns tokens into text and tells the streams.
@@ -97,24 +136,27 @@ impl Detokenizer {
         }
     }
 
-    fn tell(&mut self, notice: &Notice, next: Option<&Notice>) {
+    fn tell(&mut self, notice: &Notice, next: Option<&Notice>, pen: Pen<'_>) {
         match notice {
             Notice::Begun { id, listener } => {
                 let text = self.tokenizer.as_ref().map(TextStream::new);
                 let search = Some(StopSearch::new(&listener.stops)).filter(|_| !listener.stops.is_empty());
-                self.readers.insert(*id, Reader { listener: listener.clone(), text, search, tokens: 0 });
+                let reader =
+                    Reader { listener: listener.clone(), text, search, tokens: 0, times: Times::begin(pen.now_ns) };
+                self.readers.insert(*id, reader);
             }
             Notice::Prompt { id, position, captured, logprob } => {
                 let Some(reader) = self.readers.get(id) else { return };
                 let (logits, edges) = self.split(captured.as_deref());
                 let (position, logprob) = (*position, logprob.clone());
                 if !reader.tell(Output::Prompt(PromptRow { position, logits, logprob, edges })) {
-                    self.give_up(*id, Ended::Cancelled);
+                    self.give_up(*id, Ended::Cancelled, pen);
                 }
             }
             Notice::Token { id, token, captured, logprob } => {
                 let (logits, edges) = self.split(captured.as_deref());
                 let Some(reader) = self.readers.get_mut(id) else { return };
+                reader.times.token(pen.now_ns);
                 // The end of a sequence stands right behind its last token.
                 let end = next.and_then(|next| match next {
                     Notice::Ended { id: ended, reason, .. } if ended == id => Some(*reason),
@@ -127,35 +169,38 @@ impl Detokenizer {
                 let (text, stopped) = match reader.text_of(*token, end) {
                     Ok((text, stop)) => (text, stop.map(|stop| Ended::Stop { reason: StopReason::Text(stop) })),
                     Err(error) => {
-                        return self.give_up(*id, Ended::Failed(Failure::Text { why: error.to_string() }));
+                        return self.give_up(*id, Ended::Failed(Failure::Text { why: error.to_string() }), pen);
                     }
                 };
                 let (token, logprob) = (*token, logprob.clone());
                 let heard = reader.tell(Output::Token(Token { token, text, logits, logprob, edges }));
                 if let Some(ended) = stopped {
-                    self.give_up(*id, ended);
+                    self.give_up(*id, ended, pen);
                 } else if !heard && end.is_none() {
-                    self.give_up(*id, Ended::Cancelled);
+                    self.give_up(*id, Ended::Cancelled, pen);
                 }
             }
             Notice::Ended { id, reason, step } => {
                 if let Some(reader) = self.readers.remove(id) {
+                    pen.ended(*id, &reader);
                     reader.tell(Output::Ended(reader.ended(*reason, *step)));
                 }
             }
-            Notice::Failed { why } => self.fail_all(why),
+            Notice::Failed { why } => self.fail_all(why, pen),
         }
     }
 
-    fn fail_all(&mut self, why: &str) {
-        for (_, reader) in self.readers.drain() {
+    fn fail_all(&mut self, why: &str, pen: Pen<'_>) {
+        for (id, reader) in self.readers.drain() {
+            pen.ended(id, &reader);
             reader.tell(Output::Ended(Ended::Failed(Failure::Engine { what: why.to_owned() })));
         }
     }
 
     /// Ends a sequence here, before the batcher knows.
-    fn give_up(&mut self, id: u64, ended: Ended) {
+    fn give_up(&mut self, id: u64, ended: Ended, pen: Pen<'_>) {
         if let Some(reader) = self.readers.remove(&id) {
+            pen.ended(id, &reader);
             reader.tell(Output::Ended(ended));
         }
         // Where the queue is full the sequence runs to its end unheard.
@@ -233,7 +278,9 @@ impl Actor for Detokenizer {
     fn poll(&mut self, context: &mut LaneContext) -> Result<Turn, Fault> {
         let Some(bulletin) = self.bulletins.inbox.try_recv() else {
             if self.bulletins.inbox.is_closed() {
-                self.fail_all("the engine was stopped");
+                let recorder = context.recorder();
+                let pen = Pen { recorder, track: self.track, now_ns: recorder.now_ns() };
+                self.fail_all("the engine was stopped", pen);
                 return Ok(Turn::Finished);
             }
             return Ok(Turn::Waiting(Wait::Input(self.bulletins.edge)));
@@ -242,7 +289,8 @@ impl Actor for Detokenizer {
         let start_ns = context.begin(step);
         context.recorder().point(self.track, start_ns, Event::Receive { edge, step });
         for (place, notice) in bulletin.notices.iter().enumerate() {
-            self.tell(notice, bulletin.notices.get(place + 1));
+            let pen = Pen { recorder: context.recorder(), track: self.track, now_ns: start_ns };
+            self.tell(notice, bulletin.notices.get(place + 1), pen);
         }
         context.finish(self.track, bulletin.notices.len() as u32, 0);
         Ok(Turn::Fired)

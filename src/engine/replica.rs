@@ -46,6 +46,9 @@ pub(super) fn start(
     let (outbox, mut inboxes) = channel((0..BULLETINS).map(|_| Bulletin::default()).collect(), 1);
     let track = trace.track("text", "detokenizer");
     let edge = trace.edge("tokens", dispatcher.track(), track);
+    trace.does(track, "turns tokens into text and tells the streams");
+    trace.buffers(edge, BULLETINS as u32, 0);
+    trace.by_turn(edge);
     // Room for all: nobody faults again before he has been restarted.
     let (report, downs) = bounded(plan.data().actors.len() + 1);
     let running = Lanes::default();

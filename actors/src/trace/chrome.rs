@@ -3,10 +3,10 @@
 //! Invariants: times never go back; acts and waits of one track do not overlap if they did not when they were recorded; an arrow has
 //! both ends. The names of everything stand in `otherData`, so that [`super::read_chrome`] gives the recording back.
 
+use super::messages::pairs;
 use super::record::{Edge, Event, Record, Track, Wait};
 use super::recording::{EdgeName, Recording};
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::io::{self, Write};
 
 /// What `otherData.format` says: the reader believes only files that say it.
@@ -26,67 +26,47 @@ pub struct Written {
 /// # Errors
 /// Those of `out`.
 pub fn write_chrome(recording: &Recording, out: &mut impl Write) -> io::Result<Written> {
-    let (arrows, lonely) = arrows(&recording.records);
+    let (pairs, lonely) = pairs(&recording.records);
+    let mut arrows = vec![None; recording.records.len()];
+    for (before, (tail, head)) in pairs.into_iter().enumerate() {
+        let number = Some(before as u32 + 1);
+        (arrows[tail], arrows[head]) = (number, number);
+    }
     let mut writer = Writer { recording, lanes: Lanes::new(recording), out, separator: "\n" };
     writer.head(lonely)?;
     writer.names()?;
-    let mut order: Vec<u32> = (0..recording.records.len() as u32).collect();
-    order.sort_unstable_by_key(|&index| place(&recording.records[index as usize], index));
+    let mut order = vec![];
+    for (index, record) in recording.records.iter().enumerate() {
+        order.push(place(record, index));
+        if let Event::Request { .. } = record.event {
+            order.push((record.end_ns, END, Reverse(0), index));
+        }
+    }
+    order.sort_unstable();
     let mut written = Written { events: 0, lonely };
-    for index in order {
-        written.events += u64::from(writer.record(&recording.records[index as usize], arrows[index as usize])?);
+    for (_, rank, _, index) in order {
+        let record = &recording.records[index];
+        if rank == END {
+            writer.request_ends(record)?;
+        } else {
+            written.events += u64::from(writer.record(record, arrows[index])?);
+        }
     }
     writer.out.write_all(b"\n]}\n")?;
     Ok(written)
 }
 
+/// The rank of the end of a request, which has an event of its own.
+const END: u8 = 3;
+
 /// Where a record stands in the file: by time; spans before what they enclose; the tail of an arrow before its head.
-fn place(record: &Record, index: u32) -> (u64, u8, Reverse<u64>, u32) {
+fn place(record: &Record, index: usize) -> (u64, u8, Reverse<u64>, usize) {
     let rank = match record.event {
-        Event::Act { .. } | Event::Wait(_) | Event::Mark { .. } => 0,
+        Event::Act { .. } | Event::Wait(_) | Event::Request { .. } | Event::Mark { .. } => 0,
         Event::Send { .. } => 1,
         Event::Receive { .. } | Event::Depth { .. } | Event::Count { .. } => 2,
     };
     (record.start_ns, rank, Reverse(record.end_ns), index)
-}
-
-/// The records of a message's sending and taking.
-type Ends = (Option<usize>, Option<usize>);
-
-/// The number of each record's arrow, and how many ends have none. A message is known by its edge and step, and among several of
-/// one step by its place, since an edge keeps their order.
-fn arrows(records: &[Record]) -> (Vec<Option<u32>>, u64) {
-    let mut ends: HashMap<(Edge, u64, u32), Ends> = HashMap::new();
-    let mut places: HashMap<(Edge, u64), (u32, u32)> = HashMap::new();
-    let mut all = 0;
-    for (index, record) in records.iter().enumerate() {
-        match record.event {
-            Event::Send { edge, step } => {
-                let (place, _) = places.entry((edge, step)).or_default();
-                ends.entry((edge, step, *place)).or_default().0 = Some(index);
-                *place += 1;
-            }
-            Event::Receive { edge, step } => {
-                let (_, place) = places.entry((edge, step)).or_default();
-                ends.entry((edge, step, *place)).or_default().1 = Some(index);
-                *place += 1;
-            }
-            Event::Act { .. } | Event::Wait(_) | Event::Depth { .. } | Event::Count { .. } | Event::Mark { .. } => {
-                continue;
-            }
-        }
-        all += 1;
-    }
-    let whole = |(tail, head): Ends| Some((tail?, head?));
-    let forward = |(tail, head): &(usize, usize)| records[*tail].start_ns <= records[*head].start_ns;
-    let mut pairs: Vec<_> = ends.into_values().filter_map(whole).filter(forward).collect();
-    pairs.sort_unstable();
-    let mut numbers = vec![None; records.len()];
-    for (before, (tail, head)) in pairs.iter().enumerate() {
-        let number = Some(before as u32 + 1);
-        (numbers[*tail], numbers[*head]) = (number, number);
-    }
-    (numbers, all - 2 * pairs.len() as u64)
 }
 
 /// Lanes by their number of process, from 1 in the order of their first tracks.
@@ -150,17 +130,32 @@ impl<W: Write> Writer<'_, W> {
         let lost = recording.lost;
         write!(self.out, "{{\"displayTimeUnit\":\"ns\",\"otherData\":{{\"format\":\"{FORMAT}\",")?;
         write!(self.out, "\"lost_records\":{lost},\"lonely_ends\":{lonely}")?;
+        self.list("about", &recording.about, |own, line| own.text(line))?;
+        self.list("lanes", &recording.lanes, |own, lane| {
+            own.out.write_all(b"{\"lane\":")?;
+            own.text(&lane.lane)?;
+            write!(own.out, ",\"bytes\":{}", lane.bytes)?;
+            own.list("holds", &lane.holds, |own, held| {
+                own.out.write_all(b"{\"what\":")?;
+                own.text(&held.what)?;
+                write!(own.out, ",\"bytes\":{}}}", held.bytes)
+            })?;
+            own.out.write_all(b"}")
+        })?;
         self.list("tracks", &recording.tracks, |own, track| {
             own.out.write_all(b"{\"lane\":")?;
             own.text(&track.lane)?;
             own.out.write_all(b",\"actor\":")?;
             own.text(&track.actor)?;
+            own.out.write_all(b",\"does\":")?;
+            own.text(&track.does)?;
             own.out.write_all(b"}")
         })?;
         self.list("edges", &recording.edges, |own, edge| {
             own.out.write_all(b"{\"what\":")?;
             own.text(&edge.what)?;
-            write!(own.out, ",\"from\":{},\"to\":{}}}", edge.from.0, edge.to.0)
+            write!(own.out, ",\"from\":{},\"to\":{}", edge.from.0, edge.to.0)?;
+            write!(own.out, ",\"credits\":{},\"bytes\":{},\"by_turn\":{}}}", edge.credits, edge.bytes, edge.by_turn)
         })?;
         self.list("counters", &recording.counters, |own, name| own.text(name))?;
         self.list("causes", &recording.causes, |own, name| own.text(name))?;
@@ -244,6 +239,16 @@ impl<W: Write> Writer<'_, W> {
                 self.text(recording.counter(counter))?;
                 write!(self.out, ",\"counter\":{},\"args\":{{\"value\":{value}}}}}", counter.0)?;
             }
+            Event::Request { request, tokens, first_ns, gap_ns } => {
+                self.begin("b", "request", record)?;
+                let (dur, first, gap) =
+                    (Micros(record.end_ns.saturating_sub(record.start_ns)), Micros(first_ns), Micros(gap_ns));
+                write!(
+                    self.out,
+                    "\"request {request}\",\"id\":{request},\"args\":{{\"request\":{request},\"dur\":{dur}"
+                )?;
+                write!(self.out, ",\"tokens\":{tokens},\"first\":{first},\"gap\":{gap}}}}}")?;
+            }
             Event::Mark { name } => {
                 let point = record.start_ns == record.end_ns;
                 self.begin(if point { "i" } else { "X" }, "mark", record)?;
@@ -253,6 +258,13 @@ impl<W: Write> Writer<'_, W> {
             }
         }
         Ok(true)
+    }
+
+    /// The end of a request, which viewers know by its number.
+    fn request_ends(&mut self, record: &Record) -> io::Result<()> {
+        let Event::Request { request, .. } = record.event else { return Ok(()) };
+        self.begin("e", "request", &Record { start_ns: record.end_ns, ..*record })?;
+        write!(self.out, "\"request {request}\",\"id\":{request}}}")
     }
 
     /// One end of an arrow, bound to the span that encloses it.

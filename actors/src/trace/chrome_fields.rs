@@ -21,9 +21,9 @@ pub(super) enum Scalar<'a> {
 }
 
 /// Fields of an event, and of its `args`, that the reader knows; the order is that of [`Field`].
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 19] = [
     "ph", "cat", "ts", "dur", "tid", "edge", "counter", "step", "rows", "bytes", "cause", "outside", "messages",
-    "value", "mark",
+    "value", "mark", "request", "tokens", "first", "gap",
 ];
 
 /// A field by its place in the table of keys.
@@ -44,6 +44,10 @@ pub(super) enum Field {
     Messages,
     Value,
     Mark,
+    Request,
+    Tokens,
+    First,
+    Gap,
 }
 
 impl Field {

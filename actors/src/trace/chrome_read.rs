@@ -149,7 +149,7 @@ impl<'de> Visitor<'de> for Events<'_, '_> {
         while let Some(fields) = items.next_element::<Fields<'de>>()? {
             match (Entry { fields: &fields, index, tables }).understand() {
                 Ok(Understood::Record(record)) => records.push(record),
-                Ok(Understood::Name) => {}
+                Ok(Understood::Told) => {}
                 Ok(Understood::Foreign) => **skipped += 1,
                 Err(found) => {
                     **fault = Some(found);
@@ -165,8 +165,8 @@ impl<'de> Visitor<'de> for Events<'_, '_> {
 /// What an event turned out to be.
 enum Understood {
     Record(Record),
-    /// It names a process or a thread; the tables have said that.
-    Name,
+    /// It names a process or a thread, or ends a request: another place has said that.
+    Told,
     Foreign,
 }
 
@@ -189,6 +189,14 @@ impl Entry<'_> {
             ("X" | "i", "mark") => {
                 Event::Mark { name: Name(self.entry(Field::Mark, self.tables.names.len(), "names")?) }
             }
+            ("b", "request") => Event::Request {
+                request: self.whole(Field::Request)?,
+                tokens: self.small(Field::Tokens)?,
+                first_ns: self.nanoseconds(Field::First)?,
+                gap_ns: self.nanoseconds(Field::Gap)?,
+            },
+            // The beginning has said it all.
+            ("e", "request") => return Ok(Understood::Told),
             ("s", "edge") => Event::Send { edge: self.edge()?, step: self.whole(Field::Step)? },
             ("f", "edge") => Event::Receive { edge: self.edge()?, step: self.whole(Field::Step)? },
             ("C", "depth") => Event::Depth { edge: self.edge()?, messages: self.small(Field::Messages)? },
@@ -196,11 +204,11 @@ impl Entry<'_> {
                 let counter = Counter(self.entry(Field::Counter, self.tables.counters.len(), "counters")?);
                 Event::Count { counter, value: self.whole(Field::Value)? }
             }
-            ("M", _) => return Ok(Understood::Name),
+            ("M", _) => return Ok(Understood::Told),
             _ => return Ok(Understood::Foreign),
         };
         let (start_ns, track) = (self.nanoseconds(Field::Start)?, self.track()?);
-        let spans = self.fields.text(Field::Phase) == "X";
+        let spans = ["X", "b"].contains(&self.fields.text(Field::Phase));
         let end_ns = start_ns + if spans { self.nanoseconds(Field::Duration)? } else { 0 };
         Ok(Understood::Record(Record { start_ns, end_ns, track, event }))
     }

@@ -2,7 +2,7 @@
 
 use super::chrome_read::{ChromeFault, field};
 use super::record::Track;
-use super::recording::{EdgeName, Recording, TrackName};
+use super::recording::{EdgeName, Held, LaneName, Recording, TrackName};
 use serde::Deserialize;
 
 /// Entries of a table: its numbers have 16 bits.
@@ -22,6 +22,8 @@ pub(super) struct Other {
     pub(super) format: String,
     lost_records: u64,
     pub(super) lonely_ends: u64,
+    about: Vec<String>,
+    lanes: Vec<WireLane>,
     tracks: Vec<WireTrack>,
     edges: Vec<WireEdge>,
     counters: Vec<String>,
@@ -33,6 +35,22 @@ pub(super) struct Other {
 struct WireTrack {
     lane: String,
     actor: String,
+    #[serde(default)]
+    does: String,
+}
+
+#[derive(Deserialize)]
+struct WireLane {
+    lane: String,
+    bytes: u64,
+    #[serde(default)]
+    holds: Vec<WireHeld>,
+}
+
+#[derive(Deserialize)]
+struct WireHeld {
+    what: String,
+    bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +58,12 @@ struct WireEdge {
     what: String,
     from: u16,
     to: u16,
+    #[serde(default)]
+    credits: u32,
+    #[serde(default)]
+    bytes: u64,
+    #[serde(default)]
+    by_turn: bool,
 }
 
 impl Other {
@@ -47,6 +71,8 @@ impl Other {
     pub(super) fn tables(self) -> Result<Recording, ChromeFault> {
         let tracks = self.tracks.len();
         let lengths = [
+            ("about", self.about.len()),
+            ("lanes", self.lanes.len()),
             ("tracks", tracks),
             ("edges", self.edges.len()),
             ("counters", self.counters.len()),
@@ -65,9 +91,21 @@ impl Other {
                 }
             }
         }
-        let track = |WireTrack { lane, actor }| TrackName { lane, actor };
-        let edge = |WireEdge { what, from, to }| EdgeName { what, from: Track(from), to: Track(to) };
+        let track = |WireTrack { lane, actor, does }| TrackName { lane, actor, does };
+        let edge = |WireEdge { what, from, to, credits, bytes, by_turn }| EdgeName {
+            what,
+            from: Track(from),
+            to: Track(to),
+            credits,
+            bytes,
+            by_turn,
+        };
+        let held = |WireHeld { what, bytes }| Held { what, bytes };
+        let lane =
+            |WireLane { lane, bytes, holds }| LaneName { lane, bytes, holds: holds.into_iter().map(held).collect() };
         Ok(Recording {
+            about: self.about,
+            lanes: self.lanes.into_iter().map(lane).collect(),
             tracks: self.tracks.into_iter().map(track).collect(),
             edges: self.edges.into_iter().map(edge).collect(),
             counters: self.counters,

@@ -87,6 +87,17 @@ pub enum Event {
         /// Its value.
         value: u64,
     },
+    /// A request from when the batcher took it in to its end, as the actor saw it that tells its stream.
+    Request {
+        /// Its number, one of its own in the whole trace.
+        request: u64,
+        /// Tokens that it was told.
+        tokens: u32,
+        /// From its beginning to its first token; 0 where it was told none.
+        first_ns: u64,
+        /// The longest time between two of its tokens.
+        gap_ns: u64,
+    },
     /// Something rare of the process, such as loading a checkpoint: a span of the control plane, or a point.
     Mark {
         /// What it was.
@@ -99,7 +110,7 @@ impl Event {
     #[inline]
     pub fn level(&self) -> Level {
         match self {
-            Event::Act { .. } | Event::Wait(_) | Event::Mark { .. } => Level::Step,
+            Event::Act { .. } | Event::Wait(_) | Event::Request { .. } | Event::Mark { .. } => Level::Step,
             Event::Send { .. } | Event::Receive { .. } | Event::Depth { .. } | Event::Count { .. } => Level::Hop,
         }
     }

@@ -6,7 +6,7 @@
 
 use super::board::{Board, Doing, State};
 use super::record::{Cause, Counter, Edge, Event, Level, Name, Record, Track};
-use super::recording::{EdgeName, Recording, TrackName};
+use super::recording::{EdgeName, LaneName, Recording, TrackName};
 use super::words::time;
 use crossbeam::queue::ArrayQueue;
 use std::collections::HashMap;
@@ -116,7 +116,7 @@ impl Trace {
     /// Adds a track: `actor` on `lane`. Tracks of one lane are drawn together.
     pub fn track(&self, lane: &str, actor: &str) -> Track {
         let tracks = &mut self.tables().names.tracks;
-        tracks.push(TrackName { lane: lane.into(), actor: actor.into() });
+        tracks.push(TrackName { lane: lane.into(), actor: actor.into(), does: String::new() });
         let track = Track(number(tracks.len()));
         self.shared.board.name(track, lane, actor);
         track
@@ -125,8 +125,44 @@ impl Trace {
     /// Adds an edge that carries `what` from one actor to another.
     pub fn edge(&self, what: &str, from: Track, to: Track) -> Edge {
         let edges = &mut self.tables().names.edges;
-        edges.push(EdgeName { what: what.into(), from, to });
+        edges.push(EdgeName { what: what.into(), from, to, ..EdgeName::default() });
         Edge(number(edges.len()))
+    }
+
+    /// Says what was deployed, in a line; what has been said before is not said again.
+    pub fn about(&self, line: &str) {
+        let about = &mut self.tables().names.about;
+        if !about.iter().any(|before| before == line) {
+            about.push(line.into());
+        }
+    }
+
+    /// Says what a lane has room for.
+    pub fn lane(&self, lane: LaneName) {
+        self.tables().names.lanes.push(lane);
+    }
+
+    /// Says what the actor of a track does.
+    pub fn does(&self, track: Track, words: &str) {
+        if let Some(name) = self.tables().names.tracks.get_mut(track.0 as usize) {
+            name.does = words.into();
+        }
+    }
+
+    /// Says how many buffers an edge has, and of how many bytes each.
+    pub fn buffers(&self, edge: Edge, credits: u32, bytes: u64) {
+        self.named(edge, |name| (name.credits, name.bytes) = (credits, bytes));
+    }
+
+    /// Says that the messages of an edge are numbered by turns of its sender.
+    pub fn by_turn(&self, edge: Edge) {
+        self.named(edge, |name| name.by_turn = true);
+    }
+
+    fn named(&self, edge: Edge, change: impl FnOnce(&mut EdgeName)) {
+        if let Some(name) = self.tables().names.edges.get_mut(edge.0 as usize) {
+            change(name);
+        }
     }
 
     /// Adds a counter.

@@ -9,6 +9,28 @@ pub struct TrackName {
     pub lane: String,
     /// The actor.
     pub actor: String,
+    /// What it does, in words; empty where nobody said.
+    pub does: String,
+}
+
+/// What a lane has room for, and what fills it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LaneName {
+    /// The lane, as its tracks call it.
+    pub lane: String,
+    /// Bytes that it has.
+    pub bytes: u64,
+    /// What they are used for.
+    pub holds: Vec<Held>,
+}
+
+/// Bytes that are used for one thing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Held {
+    /// For what.
+    pub what: String,
+    /// How many.
+    pub bytes: u64,
 }
 
 /// Names an edge.
@@ -20,11 +42,21 @@ pub struct EdgeName {
     pub from: Track,
     /// Who receives.
     pub to: Track,
+    /// Its buffers; 0 where nobody said.
+    pub credits: u32,
+    /// Bytes of one buffer; 0 where nobody said.
+    pub bytes: u64,
+    /// Whether its messages are numbered by turns of the sender, and not by steps.
+    pub by_turn: bool,
 }
 
 /// A trace as data. Numbers in the records count these tables.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Recording {
+    /// What was deployed, in words, a line each.
+    pub about: Vec<String>,
+    /// The lanes of which more than the name is known.
+    pub lanes: Vec<LaneName>,
     /// The tracks.
     pub tracks: Vec<TrackName>,
     /// The edges.
@@ -45,6 +77,11 @@ impl Recording {
     /// The actor of a track; `?` if the table has no such track.
     pub fn actor(&self, track: Track) -> &str {
         self.tracks.get(track.0 as usize).map_or("?", |name| &name.actor)
+    }
+
+    /// The lane of a track; `?` if the table has no such track.
+    pub fn lane(&self, track: Track) -> &str {
+        self.tracks.get(track.0 as usize).map_or("?", |name| &name.lane)
     }
 
     /// An edge's entry.

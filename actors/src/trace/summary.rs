@@ -3,6 +3,7 @@
 //! The window reaches from the first act to the last. Where records were lost it begins where every lane still has its own, so that
 //! all shares are of the same time.
 
+use super::latency::{Communication, Requests};
 use super::record::{Cause, Counter, Edge, Event, Record, Track, Wait};
 use super::recording::Recording;
 use super::verdict::Verdict;
@@ -87,6 +88,12 @@ pub struct Summary {
     pub rows: u64,
     /// The share of the window in which at least two stages acted at once.
     pub overlap: f64,
+    /// The share of the time of devices with stages in which nothing acted on them: the bubbles of the pipeline.
+    pub bubble: f64,
+    /// What communicators did.
+    pub communication: Communication,
+    /// The requests that ended.
+    pub requests: Requests,
     /// The actors that acted or waited, in the order of tracks.
     pub tracks: Vec<TrackSummary>,
     /// The edges on which messages waited.
@@ -123,6 +130,9 @@ impl Summary {
             steps: books.steps.len() as u64,
             rows: books.steps.values().map(|&rows| u64::from(rows)).sum(),
             overlap: 0.0,
+            bubble: 0.0,
+            communication: Communication::of(recording, (start_ns, end_ns)),
+            requests: Requests::of(recording, start_ns),
             tracks: books.tracks.into_values().map(whole).collect(),
             edges: vec![],
             counters: vec![],
@@ -130,6 +140,7 @@ impl Summary {
             lost: recording.lost,
         };
         summary.overlap = summary.share(at_once(books.stages, 2));
+        summary.bubble = summary.bubble(recording);
         summary.gauges(recording);
         summary.verdict = summary.judge(recording);
         summary
@@ -150,6 +161,18 @@ impl Summary {
         self.tracks.iter().find(|own| own.track == track)
     }
 
+    fn bubble(&self, recording: &Recording) -> f64 {
+        let mut lanes: BTreeMap<&str, (bool, u64)> = BTreeMap::new();
+        for own in &self.tracks {
+            let (staged, busy_ns) = lanes.entry(recording.lane(own.track)).or_default();
+            *staged |= is_stage(recording.actor(own.track));
+            *busy_ns = busy_ns.saturating_add(own.busy_ns);
+        }
+        let busy: Vec<f64> =
+            lanes.into_values().filter(|(staged, _)| *staged).map(|(_, ns)| self.share(ns).min(1.0)).collect();
+        if busy.is_empty() { 0.0 } else { 1.0 - busy.iter().sum::<f64>() / busy.len() as f64 }
+    }
+
     /// Means and maxima of what was counted.
     fn gauges(&mut self, recording: &Recording) {
         let (mut edges, mut counters): (BTreeMap<Edge, Gauge>, BTreeMap<Counter, Gauge>) = Default::default();
@@ -163,6 +186,7 @@ impl Summary {
                 | Event::Wait(_)
                 | Event::Send { .. }
                 | Event::Receive { .. }
+                | Event::Request { .. }
                 | Event::Mark { .. } => {}
             }
         }
@@ -228,14 +252,20 @@ impl Books {
             | Event::Receive { .. }
             | Event::Depth { .. }
             | Event::Count { .. }
+            | Event::Request { .. }
             | Event::Mark { .. } => {}
         }
     }
 }
 
 /// A stage, as plans call them.
-fn is_stage(actor: &str) -> bool {
+pub(super) fn is_stage(actor: &str) -> bool {
     actor.starts_with("stage ")
+}
+
+/// A communicator, as plans call them.
+pub(super) fn is_communicator(actor: &str) -> bool {
+    actor.starts_with("communicator ")
 }
 
 /// First and last act, but nothing before the last lane's first record if records were lost.
@@ -249,7 +279,7 @@ fn window(recording: &Recording) -> (u64, u64) {
     }
     let mut lanes: HashMap<&str, u64> = HashMap::new();
     for record in recording.records.iter().filter(|record| !matches!(record.event, Event::Mark { .. })) {
-        let lane = recording.tracks.get(record.track.0 as usize).map_or("?", |name| name.lane.as_str());
+        let lane = recording.lane(record.track);
         let since = lanes.entry(lane).or_insert(record.start_ns);
         *since = record.start_ns.min(*since);
     }

@@ -1,6 +1,8 @@
 //! Recordings made by hand and by chance, written and read back.
 
 mod chrome;
+mod compare;
+mod latency;
 mod layer;
 mod summary;
 
@@ -24,8 +26,13 @@ pub(super) const LOGITS: Edge = Edge(2);
 
 impl Hand {
     pub(super) fn new() -> Self {
-        let track = |lane: &str, actor: &str| TrackName { lane: lane.into(), actor: actor.into() };
-        let edge = |what: &str, from, to| EdgeName { what: what.into(), from, to };
+        let track = |lane: &str, actor: &str| TrackName {
+            lane: lane.into(),
+            actor: actor.into(),
+            does: format!("{actor}'s work"),
+        };
+        let edge =
+            |what: &str, from, to| EdgeName { what: what.into(), from, to, credits: 2, bytes: 64, by_turn: false };
         let recording = Recording {
             tracks: vec![
                 track(CONTROL_LANE, "batcher"),
@@ -46,7 +53,7 @@ impl Hand {
         Self { recording }
     }
 
-    fn push(mut self, track: Track, from_us: u64, to_us: u64, event: Event) -> Self {
+    pub(super) fn push(mut self, track: Track, from_us: u64, to_us: u64, event: Event) -> Self {
         self.recording.records.push(Record { start_ns: from_us * 1000, end_ns: to_us * 1000, track, event });
         self.recording.records.sort_unstable();
         self

@@ -72,7 +72,7 @@ pub enum Verdict {
 impl Summary {
     /// What bounded the run.
     pub(super) fn judge(&self, recording: &Recording) -> Verdict {
-        let lane = |track: Track| recording.tracks.get(track.0 as usize).map_or("?", |name| name.lane.as_str());
+        let lane = |track: Track| recording.lane(track);
         let mut lanes: BTreeMap<&str, (u64, &TrackSummary)> = BTreeMap::new();
         for own in self.tracks.iter().filter(|own| own.acts > 0) {
             let (busy_ns, most) = lanes.entry(lane(own.track)).or_insert((0, own));

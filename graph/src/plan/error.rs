@@ -303,7 +303,7 @@ fn list(numbers: &[u32]) -> String {
 }
 
 /// Bytes as people read them.
-pub(crate) fn gib(bytes: u64) -> String {
+pub fn gib(bytes: u64) -> String {
     let b = bytes as f64;
     match bytes {
         0..1024 => format!("{bytes} B"),

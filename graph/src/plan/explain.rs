@@ -1,6 +1,6 @@
 //! A plan in words: what `plan --explain` prints.
 
-use super::error::gib;
+pub use super::error::gib;
 use super::raw::{ActorPlan, Carries, Role};
 use super::{Move, Numerics, Plan};
 use std::fmt::Write;
@@ -9,30 +9,8 @@ use std::fmt::Write;
 pub fn explain(plan: &Plan) -> String {
     let data = plan.data();
     let mut text = String::new();
-    let s = &data.settings;
     let mut line = |s: String| writeln!(text, "{s}").expect("a String takes any text");
-    line(format!(
-        "{} of {} layers, vocabulary {}: tensor {} × pipeline {}{}",
-        data.family,
-        data.layers,
-        data.vocabulary,
-        data.tensor,
-        data.pipeline,
-        if data.expert > 1 { format!(", experts over {} ranks", data.expert) } else { String::new() }
-    ));
-    if data.numerics == Numerics::Tree {
-        line("sums over what ranks may share in a tree: the same bits under every degree".into());
-    }
-    line(format!(
-        "steps of up to {} rows and {} sequences, {} in flight; sequences of up to {} positions; {} pages of {} positions",
-        s.max_num_batched_tokens,
-        s.max_num_seqs,
-        s.in_flight,
-        s.max_model_len,
-        plan.pages(),
-        super::PAGE_ROWS
-    ));
-    s.notes.iter().for_each(|note| line(format!("note: {note}")));
+    heading(plan).into_iter().for_each(&mut line);
     for (number, device) in data.devices.iter().enumerate() {
         let (weights, caches, states) = (device.weight_bytes, device.cache_bytes, device.state_bytes);
         let held = weights.saturating_add(caches).saturating_add(states).saturating_add(device.buffer_bytes);
@@ -74,7 +52,39 @@ pub fn explain(plan: &Plan) -> String {
     text
 }
 
-fn does(actor: &ActorPlan) -> String {
+/// What is deployed and how, in lines.
+pub fn heading(plan: &Plan) -> Vec<String> {
+    let data = plan.data();
+    let s = &data.settings;
+    let mut lines = vec![];
+    let mut line = |s: String| lines.push(s);
+    line(format!(
+        "{} of {} layers, vocabulary {}: tensor {} × pipeline {}{}",
+        data.family,
+        data.layers,
+        data.vocabulary,
+        data.tensor,
+        data.pipeline,
+        if data.expert > 1 { format!(", experts over {} ranks", data.expert) } else { String::new() }
+    ));
+    if data.numerics == Numerics::Tree {
+        line("sums over what ranks may share in a tree: the same bits under every degree".into());
+    }
+    line(format!(
+        "steps of up to {} rows and {} sequences, {} in flight; sequences of up to {} positions; {} pages of {} positions",
+        s.max_num_batched_tokens,
+        s.max_num_seqs,
+        s.in_flight,
+        s.max_model_len,
+        plan.pages(),
+        super::PAGE_ROWS
+    ));
+    s.notes.iter().for_each(|note| line(format!("note: {note}")));
+    lines
+}
+
+/// What an actor does, in words.
+pub fn does(actor: &ActorPlan) -> String {
     match &actor.role {
         Role::Batcher => "forms steps from the requests".into(),
         Role::Pool { pages, page_rows, states, windows } => {

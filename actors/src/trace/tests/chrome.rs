@@ -26,9 +26,10 @@ fn a_file_shows_what_was_recorded_and_reads_back_equal() {
         .point(BATCHER, 13, Event::Count { counter: Counter(0), value: 5 })
         .point(BATCHER, 14, Event::Mark { name: Name(0) })
         .wait(BATCHER, 15, 20, Wait::Outside(Cause(0)))
+        .push(SAMPLER, 16, 40, Event::Request { request: 5, tokens: 3, first_ns: 2500, gap_ns: 1 })
         .wait(FIRST, 15, 20, Wait::Credit(HIDDEN));
     let (text, summary) = written(&hand.recording);
-    assert_eq!(summary, Written { events: 10, lonely: 0 });
+    assert_eq!(summary, Written { events: 11, lonely: 0 });
     for wanted in [
         r#"{"ph":"M","name":"thread_name","pid":3,"tid":4,"args":{"name":"sampler"}}"#,
         r#"{"ph":"X","cat":"act","pid":2,"tid":2,"ts":0.000,"dur":10.000,"name":"step 7","args":{"step":7,"rows":4,"bytes":100}}"#,
@@ -39,6 +40,8 @@ fn a_file_shows_what_was_recorded_and_reads_back_equal() {
         r#"{"ph":"f","cat":"edge","pid":3,"tid":3,"ts":12.000,"name":"hidden","id":1,"bp":"e","args":{"edge":1,"step":7}}"#,
         r#""name":"queue stage 0 → stage 1: hidden","edge":1,"args":{"messages":2}}"#,
         r#""name":"pages in use","counter":0,"args":{"value":5}}"#,
+        r#"{"ph":"b","cat":"request","pid":3,"tid":4,"ts":16.000,"name":"request 5","id":5,"args":{"request":5,"dur":24.000,"tokens":3,"first":2.500,"gap":0.001}}"#,
+        r#"{"ph":"e","cat":"request","pid":3,"tid":4,"ts":40.000,"name":"request 5","id":5}"#,
         r#"{"ph":"i","cat":"mark","pid":1,"tid":1,"ts":14.000,"name":"plan","s":"t","args":{"mark":0}}"#,
     ] {
         assert!(text.contains(wanted), "{wanted}\n{text}");
@@ -144,6 +147,8 @@ fn event() -> impl Strategy<Value = Event> {
         (edge, step).prop_map(|(edge, step)| Event::Receive { edge: Edge(edge), step }),
         (0..3_u16, any::<u32>()).prop_map(|(edge, messages)| Event::Depth { edge: Edge(edge), messages }),
         any::<u64>().prop_map(|value| Event::Count { counter: Counter(0), value }),
+        (any::<u64>(), any::<u32>(), 0..1_u64 << 48, 0..1_u64 << 48)
+            .prop_map(|(request, tokens, first_ns, gap_ns)| { Event::Request { request, tokens, first_ns, gap_ns } }),
         Just(Event::Mark { name: Name(0) }),
     ]
 }
@@ -166,7 +171,9 @@ proptest! {
         let mut recording = Hand::new().recording;
         recording.tracks[1].actor = name.clone();
         recording.edges[0].what = name.clone();
-        recording.names[0] = name;
+        recording.names[0] = name.clone();
+        recording.about.push(name.clone());
+        recording.lanes.push(LaneName { lane: name.clone(), bytes: lost, holds: vec![Held { what: name, bytes: 3 }] });
         recording.lost = lost;
         recording.records = records;
         recording.records.sort_unstable();

@@ -30,6 +30,7 @@ pub mod error;
 pub mod job;
 mod json;
 mod limits;
+mod pictures;
 pub mod score;
 pub mod steps;
 mod supervise;

@@ -32,7 +32,7 @@ pub(super) enum Command {
     Parity(Parity),
     /// Measure prefill and decode, beside the machine's own limits.
     Bench(Bench),
-    /// Say what bounded a run, from the file that --trace wrote.
+    /// Say what bounded a run, from the file that --trace wrote; as a page; or what changed between two runs.
     Trace(Trace),
     /// Show the plan: actors, placement, credits, bytes.
     Plan(Plan),
@@ -224,6 +224,9 @@ pub(super) struct Tracing {
     /// Write what every actor did and waited for, for ui.perfetto.dev and `millstream trace`.
     #[arg(long, value_name = "FILE")]
     pub(super) trace: Option<PathBuf>,
+    /// Write the same as a page for any browser, which needs no network: OUT.html.
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
     /// What is recorded: off, step (acts and waits), hop (messages, depths and counters too).
     #[arg(long, default_value = "hop", value_name = "LEVEL", value_parser = level)]
     pub(super) trace_level: Level,
@@ -452,6 +455,9 @@ pub(super) struct Plan {
     /// As JSON, which the engine reads back.
     #[arg(long, conflicts_with = "explain")]
     pub(super) json: bool,
+    /// As a picture: devices, actors, communicators and pools, bytes and credits of what flows between them.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["explain", "json"])]
+    pub(super) svg: Option<PathBuf>,
     #[command(flatten)]
     pub(super) deploy: Deploy,
 }
@@ -460,6 +466,11 @@ pub(super) struct Plan {
 pub(super) struct Trace {
     /// The file.
     pub(super) file: PathBuf,
+    /// The file of another run: say what changed from the first to this one.
+    pub(super) other: Option<PathBuf>,
+    /// Write a page for any browser, which needs no network.
+    #[arg(long, value_name = "OUT", conflicts_with_all = ["other", "json"])]
+    pub(super) html: Option<PathBuf>,
     /// Print the figures as JSON.
     #[arg(long)]
     pub(super) json: bool,

@@ -3,6 +3,7 @@
 use super::tell::tell;
 use super::{Failure, args, limits, say};
 use crate::checkpoint::write_manifest;
+use crate::pictures;
 use graph::models::FAMILIES;
 use graph::plan::explain::explain;
 
@@ -10,7 +11,9 @@ use graph::plan::explain::explain;
 pub(super) fn plan(args: &args::Plan) -> Result<(), Failure> {
     let (architecture, plan) = args.deploy.builder()?.plan()?;
     architecture.notes.iter().for_each(|note| say(format!("note: {note}")));
-    if args.json {
+    if let Some(file) = &args.svg {
+        std::fs::write(file, pictures::plan_svg(&plan)).map_err(Failure::io(file.display()))?;
+    } else if args.json {
         tell!("{}", plan.to_json())
     } else {
         tell!("{}{}", explain(&plan), limits::explain(&plan, false).trim_end())

@@ -2,7 +2,11 @@
 
 use super::tell::tell;
 use super::{Failure, args, say};
-use actors::trace::{Board, ChromeRead, Summary, Trace, TraceLayer, Verdict, Words, read_chrome, write_chrome};
+use crate::pictures;
+use actors::trace::{
+    Board, Change, ChromeRead, Comparison, Percentiles, Summary, Trace, TraceLayer, Verdict, Words, read_chrome,
+    write_chrome,
+};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -41,13 +45,18 @@ pub(super) fn record_on<T>(
     command: impl FnOnce(&Trace) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let trace = Trace::with_board(tracing.trace_level, board);
-    let Some(file) = &tracing.trace else { return command(&trace) };
+    let asked = [(&tracing.trace, Form::Chrome), (&tracing.report, Form::Page)];
+    let asked = asked.into_iter().filter_map(|(file, form)| Some((file.as_deref()?, form)));
     // Made before the work: hours later is too late to hear that it cannot be written.
-    let out = File::create(file).map_err(Failure::io(file.display()))?;
+    let made = asked.map(|(file, form)| Ok((file, form, File::create(file).map_err(Failure::io(file.display()))?)));
+    let outs = made.collect::<Result<Vec<_>, Failure>>()?;
+    if outs.is_empty() {
+        return command(&trace);
+    }
     let listening = listen(&trace);
     let done = command(&trace);
     drop(listening);
-    match (write(&trace, file, out), unwritten) {
+    match (write(&trace, outs), unwritten) {
         (Ok(()), _) => done,
         (Err(failure), Unwritten::Noted) => {
             say(format!("note: the trace is not whole, and nothing else is the worse for it: {failure}"));
@@ -72,28 +81,53 @@ fn listen(trace: &Trace) -> Option<DefaultGuard> {
     }
 }
 
-fn write(trace: &Trace, file: &Path, out: File) -> Result<(), Failure> {
+/// A form in which a run is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Form {
+    /// The file of ui.perfetto.dev.
+    Chrome,
+    /// The page.
+    Page,
+}
+
+fn write(trace: &Trace, outs: Vec<(&Path, Form, File)>) -> Result<(), Failure> {
     let recording = trace.collect();
-    let mut out = BufWriter::new(out);
-    write_chrome(&recording, &mut out).and_then(|_| out.flush()).map_err(Failure::io(file.display()))?;
-    if recording.lost > 0 {
-        say(format!("note: {}: the first {} records are lost, the last part is there", file.display(), recording.lost));
+    for (file, form, out) in outs {
+        let mut out = BufWriter::new(out);
+        let written = match form {
+            Form::Chrome => write_chrome(&recording, &mut out).map(drop),
+            Form::Page => out.write_all(pictures::page(&recording, 0).as_bytes()),
+        };
+        written.and_then(|()| out.flush()).map_err(Failure::io(file.display()))?;
+        if recording.lost > 0 {
+            let (file, lost) = (file.display(), recording.lost);
+            say(format!("note: {file}: the first {lost} records are lost, the last part is there"));
+        }
     }
     Ok(())
 }
 
-/// Prints what bounded a run.
+/// Says what bounded a run, draws it, or says what changed between two.
 pub(super) fn trace(args: &args::Trace) -> Result<(), Failure> {
-    let file = args.file.display().to_string();
-    let text = read(&args.file).map_err(|source| Failure::Read { what: file.clone(), source })?;
-    let read = read_chrome(&text).map_err(|fault| Failure::Trace { file, fault })?;
+    let read = read(&args.file)?;
+    if let Some(html) = &args.html {
+        return std::fs::write(html, pictures::page(&read.recording, read.lonely)).map_err(Failure::io(html.display()));
+    }
     let summary = Summary::of(&read.recording);
+    if let Some(other) = &args.other {
+        let other = self::read(other)?;
+        let comparison =
+            Comparison::of((&summary, &read.recording), (&Summary::of(&other.recording), &other.recording));
+        match args.json {
+            true => tell!("{}", changes(&comparison)),
+            false => tell!("{}", comparison.lines().into_iter().map(tame).collect::<Vec<_>>().join("\n")),
+        }
+        return Ok(());
+    }
     let mut lines = vec![];
     if args.json {
         lines.push(figures(&read, &summary).to_string());
     } else {
-        // Names come from the file, and no file commands a terminal.
-        let tame = |line: String| line.replace(char::is_control, "\u{fffd}");
         lines.extend(Words::new(&summary, &read.recording).lines().into_iter().map(tame));
         if read.lonely > 0 {
             lines.push(format!("{} messages have only one end in the file, and no arrow", read.lonely));
@@ -106,7 +140,18 @@ pub(super) fn trace(args: &args::Trace) -> Result<(), Failure> {
     Ok(())
 }
 
-fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+/// Names come from the file, and no file commands a terminal.
+fn tame(line: String) -> String {
+    line.replace(char::is_control, "\u{fffd}")
+}
+
+fn read(file: &Path) -> Result<ChromeRead, Failure> {
+    let name = file.display().to_string();
+    let text = text(file).map_err(|source| Failure::Read { what: name.clone(), source })?;
+    read_chrome(&text).map_err(|fault| Failure::Trace { file: name, fault })
+}
+
+fn text(file: &Path) -> std::io::Result<Vec<u8>> {
     let file = File::open(file)?;
     let bytes = file.metadata()?.len();
     if bytes > FILE_BYTES_MAX {
@@ -141,6 +186,10 @@ fn figures(read: &ChromeRead, summary: &Summary) -> Value {
         json!({"actor": recording.actor(wait.track), "for": words.blocked(wait.track, wait.blocked), "seconds": seconds(wait.ns),
             "after_seconds": seconds(wait.after_ns)})
     };
+    let requests = &summary.requests;
+    let times = |times: &Option<Percentiles>| {
+        times.map(|t| json!({"p50": seconds(t.p50_ns), "p90": seconds(t.p90_ns), "p99": seconds(t.p99_ns)}))
+    };
     json!({
         "bound_by": kind(&summary.verdict),
         "verdict": words.verdict(),
@@ -149,6 +198,10 @@ fn figures(read: &ChromeRead, summary: &Summary) -> Value {
         "rows": summary.rows,
         "rows_per_second": summary.rows_per_second(),
         "overlap": summary.overlap,
+        "bubble": summary.bubble,
+        "communication": {"seconds": seconds(summary.communication.ns), "hidden_seconds": seconds(summary.communication.hidden_ns)},
+        "requests": {"ended": requests.ended, "tokens": requests.tokens, "first_token_seconds": times(&requests.first_token),
+            "between_tokens_seconds": times(&requests.between_tokens), "longest_gap_seconds": times(&requests.longest_gap)},
         "actors": tracks.collect::<Vec<_>>(),
         "edges": edges.collect::<Vec<_>>(),
         "counters": summary.counters.iter().map(counter).collect::<Vec<_>>(),
@@ -169,4 +222,27 @@ fn kind(verdict: &Verdict) -> &'static str {
         Verdict::Credit { .. } => "credit",
         Verdict::Waiting { .. } => "waiting",
     }
+}
+
+/// Everything that changed, for programs.
+fn changes(comparison: &Comparison) -> Value {
+    let change = |change: &Change| json!({"before": change.before, "after": change.after});
+    let seconds = |ns: &Change| json!({"before": ns.before / 1e9, "after": ns.after / 1e9});
+    let actors = comparison.actors.iter().map(|actor| {
+        let wait = |wait: &actors::trace::WaitChange| {
+            json!({"for": wait.what, "share": change(&wait.share), "seconds_a_step": seconds(&wait.step_ns)})
+        };
+        json!({"actor": actor.actor, "busy": change(&actor.busy), "act_seconds": seconds(&actor.act_ns),
+            "seconds_a_step": seconds(&actor.step_ns), "waits": actor.waits.iter().map(wait).collect::<Vec<_>>()})
+    });
+    json!({
+        "cause": comparison.cause,
+        "verdicts": {"before": comparison.verdicts[0], "after": comparison.verdicts[1]},
+        "rows_per_second": change(&comparison.rows_per_second),
+        "step_seconds": seconds(&comparison.step_ns),
+        "bubble": change(&comparison.bubble),
+        "actors": actors.collect::<Vec<_>>(),
+        "only_before": comparison.gone,
+        "only_after": comparison.new,
+    })
 }

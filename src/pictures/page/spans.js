@@ -1,0 +1,162 @@
+// Strips of spans: which there are at a time, and what lies in a pixel too narrow to show them one by one.
+
+// A strip is a run of spans sorted by time, none of which overlaps another: a row, or all acts of a device.
+function strip(order, from, to) {
+  const length = order ? order.length : to - from;
+  const sums = CLASSES.map(() => new Float64Array(0));
+  const present = new Set();
+  const made = { order, from, length, sums, kinds: [] };
+  for (let i = 0; i < length; i++) present.add(CLASS_OF[columns.kind[spanAt(made, i)]]);
+  for (const kind of present) sums[kind] = new Float64Array(length + 1);
+  for (let i = 0; i < length; i++) {
+    const span = spanAt(made, i), own = CLASS_OF[columns.kind[span]];
+    for (const kind of present) sums[kind][i + 1] = sums[kind][i];
+    sums[own][i + 1] += columns.length[span];
+  }
+  made.kinds = [...present].sort((a, b) => a - b);
+  return made;
+}
+
+function spanAt(strip, i) { return strip.order ? strip.order[i] : strip.from + i; }
+function startOf(span) { return columns.start[span]; }
+function endOf(span) { return columns.start[span] + columns.length[span]; }
+
+// The first span of a strip that ends after `time`, looked for from place `from` on.
+function firstAfter(strip, time, from = 0) {
+  return firstWhere(from, strip.length, (i) => endOf(spanAt(strip, i)) > time);
+}
+
+// The first span from place `from` on that starts at `time` or later; it is near, where columns are looked for one by one.
+function nextFrom(strip, time, from) {
+  const { order, length } = strip, starts = columns.start, base = strip.from;
+  let low = from, step = 1;
+  while (low < length && starts[order ? order[low] : base + low] < time) { from = low + 1; low += step; step *= 2; }
+  let high = Math.min(low, length);
+  while (from < high) {
+    const middle = (from + high) >>> 1;
+    if (starts[order ? order[middle] : base + middle] < time) from = middle + 1; else high = middle;
+  }
+  return from;
+}
+
+// How long spans of a class lie between two times, from place `first` to place `last`, which holds the end.
+function covered(strip, kind, first, last, from, to) {
+  const sums = strip.sums[kind];
+  let sum = sums[last] - sums[first];
+  const head = spanAt(strip, first);
+  if (CLASS_OF[columns.kind[head]] === kind && startOf(head) < from) sum -= from - startOf(head);
+  if (last > first) {
+    const tail = spanAt(strip, last - 1);
+    if (CLASS_OF[columns.kind[tail]] === kind && endOf(tail) > to) sum -= endOf(tail) - to;
+  }
+  return sum;
+}
+
+const WIDE = 3;
+let image = null, pixels = null;
+const wides = { span: new Int32Array(65536), count: 0 };
+
+// Draws a strip: spans of some width as shapes, the rest as a column a pixel, in which each class has the height of its share.
+function drawStrip(context, strip, view, y, height) {
+  const { left, width, start, perPixel, ratio } = view;
+  const end = start + width * perPixel;
+  let i = firstAfter(strip, start);
+  wides.count = 0;
+  if (i >= strip.length || startOf(spanAt(strip, i)) >= end) return;
+  // Where pixels are fine a column is two of them.
+  const grain = width * ratio > 2000 ? 2 : 1, across = Math.ceil(width * ratio / grain), tall = Math.max(1, Math.round(height * ratio));
+  if (!image || image.width !== across * grain || image.height !== tall) {
+    image = new ImageData(across * grain, tall);
+    pixels = new Uint32Array(image.data.buffer);
+  }
+  let narrow = false, firstDot = across, lastDot = 0;
+  const perDot = perPixel * grain / ratio;
+  let cursor = 0;
+  while (i < strip.length) {
+    const span = spanAt(strip, i), from = startOf(span);
+    if (from >= end) break;
+    if (columns.length[span] >= WIDE * perPixel) {
+      if (wides.count < wides.span.length) wides.span[wides.count++] = span;
+      i++;
+      continue;
+    }
+    if (!narrow) { narrow = true; pixels.fill(0); }
+    const dot = Math.max(cursor, Math.floor((from - start) / perDot));
+    if (dot >= across) break;
+    const dotStart = start + dot * perDot, dotEnd = dotStart + perDot;
+    const last = nextFrom(strip, dotEnd, i + 1);
+    column(strip, i, last, dotStart, dotEnd, dot * grain, grain);
+    cursor = dot + 1;
+    firstDot = Math.min(firstDot, dot);
+    lastDot = dot;
+    // A span that reaches into the next column goes on there.
+    i = endOf(spanAt(strip, last - 1)) > dotEnd ? last - 1 : last;
+  }
+  const top = Math.round(y * ratio);
+  if (narrow) context.putImageData(image, Math.round(left * ratio), top, firstDot * grain, 0, (lastDot + 1 - firstDot) * grain, tall);
+  for (let at = 0; at < wides.count; at++) drawSpan(context, wides.span[at], view, y, height);
+}
+
+// Paints one column at pixel `x`, `grain` pixels wide.
+function column(strip, first, last, from, to, x, grain) {
+  const { width, height } = image;
+  let below = height;
+  const paint = (kind, rows) => {
+    const colour = colours.words[kind];
+    for (let at = (below - rows) * width + x; below > 0 && rows > 0; rows--, at += width) {
+      pixels[at] = colour;
+      if (grain > 1) pixels[at + 1] = colour;
+    }
+  };
+  for (const kind of strip.kinds) {
+    const share = Math.min(1, covered(strip, kind, first, last, from, to) / (to - from));
+    if (share <= 0) continue;
+    const rows = Math.min(below, Math.max(1, Math.round(share * height)));
+    paint(kind, rows);
+    below -= rows;
+  }
+  // A point in time has no length, and is seen nevertheless.
+  if (below === height) paint(CLASS_OF[columns.kind[spanAt(strip, first)]], height);
+}
+
+// A span by its shape: acts are full, waits for input low, for credit hatched in the middle, for what is outside dotted on top.
+function drawSpan(context, span, view, y, height) {
+  const from = Math.max(xOf(view, startOf(span)), view.left), to = Math.min(xOf(view, endOf(span)), view.left + view.width);
+  const width = Math.max(1, to - from), kind = CLASS_OF[columns.kind[span]];
+  drawShape(context, kind, from, y, width, height);
+  return width;
+}
+
+function drawShape(context, kind, x, y, width, height) {
+  context.fillStyle = colours[CLASSES[kind]];
+  if (kind === 0) {
+    context.fillRect(x, y, width > 4 ? width - 0.5 : width, height);
+  } else if (kind === 1) {
+    context.fillRect(x, y + height * 0.66, width, height * 0.28);
+  } else if (kind === 2) {
+    const top = y + height * 0.3, tall = height * 0.42;
+    context.fillStyle = colours.hatched;
+    context.fillRect(x, top, width, tall);
+  } else if (kind === 3) {
+    context.fillStyle = colours.dotted;
+    context.fillRect(x, y + height * 0.06, width, height * 0.25);
+  } else {
+    context.fillRect(x, y + 1, width > 3 ? width - 1 : width, height - 2);
+    if (kind === 4 && width > 6) {
+      context.fillStyle = colours.paper;
+      context.fillRect(x + 1.5, y + 2.5, width - 4, height - 5);
+    }
+  }
+}
+
+function xOf(view, time) { return view.left + (time - view.start) / view.perPixel; }
+function timeOf(view, x) { return view.start + (x - view.left) * view.perPixel; }
+
+// What a span is, in a few words.
+function spanName(span) {
+  const kind = columns.kind[span];
+  if (kind === ACT) return "step " + columns.step[span];
+  if (kind === REQUEST) return "request " + columns.step[span];
+  if (kind === MARK) return data.names[columns.step[span]] ?? "?";
+  return data.waits[kind - 1].words;
+}

@@ -101,6 +101,13 @@ fn a_summary_of_a_run_names_its_stages() {
     let acts: BTreeMap<&str, u64> = summary.tracks.iter().map(|own| (recording.actor(own.track), own.acts)).collect();
     assert_eq!(acts["stage 0"], summary.steps);
     assert_eq!(acts["stage 1"], summary.steps);
+    assert_eq!((summary.requests.ended, summary.requests.tokens), (6, 6 * 12));
+    let first = summary.requests.first_token.expect("every request was told tokens");
+    assert!(first.p50_ns > 0 && first.p99_ns < summary.window_ns, "{first:?}");
+    // What the plan says of them is there for a picture.
+    assert!(recording.tracks.iter().any(|name| name.actor == "stage 1" && name.does.starts_with("layers 3 to 5")));
+    assert!(recording.edges.iter().any(|edge| edge.what == "tickets" && edge.credits == 3 && edge.bytes > 0));
+    assert!(recording.lanes.iter().any(|lane| lane.lane == "cpu:1" && lane.holds[0].what == "weights"));
     let lines = Words::new(&summary, &recording).lines();
     for stage in ["stage 0 idle ", "stage 1 idle "] {
         assert!(lines.iter().any(|line| line.starts_with(stage)), "{lines:#?}");
@@ -136,6 +143,21 @@ fn a_traced_command_writes_its_file_and_another_reads_it() {
     assert_eq!(main(&["run", &job, "-o", &out, "--model", &path("none"), "--trace", &trace]), 66);
     assert_eq!(main(&["trace", &trace]), 0);
 
+    // The page of a run, and that of its file, are the same; a run can be held against another.
+    let (report, html, svg) = (path("report.html"), path("page.html"), path("plan.svg"));
+    assert_eq!(main(&["run", &job, "-o", &path("again.jsonl"), "--trace", &trace, "--report", &report]), 0);
+    assert_eq!(main(&["trace", &trace, "--html", &html]), 0);
+    let text = |file: &str| std::fs::read_to_string(file).expect("it was written");
+    assert_eq!(text(&report), text(&html));
+    assert_eq!(main(&["trace", &trace, &trace]), 0);
+    assert_eq!(main(&["trace", &trace, &trace, "--json"]), 0);
+    assert_eq!(main(&["plan", "-tp", "2", "-pp", "2", "--svg", &svg]), 0);
+    assert!(text(&svg).starts_with("<svg ") && text(&svg).contains("communicator 1 rank 1"));
+    assert_eq!(main(&["trace", &trace, &path("none.json")]), 66);
+    assert_eq!(main(&["trace", &trace, "--html", &path("no/where.html")]), 74);
+    assert_eq!(main(&["trace", &trace, &trace, "--html", &html]), 64);
+    assert_eq!(main(&["plan", "--svg", &path("no/where.svg")]), 74);
+    assert_eq!(main(&["run", &job, "-o", &out, "--report", &path("no/where.html")]), 74);
     assert_eq!(main(&["run", &job, "-o", &out, "--trace", &path("no/where.json")]), 74);
     assert_eq!(main(&["run", &job, "-o", &out, "--trace-level", "all"]), 64);
     assert_eq!(main(&["trace", &path("none.json")]), 66);

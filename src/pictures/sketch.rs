@@ -184,7 +184,7 @@ impl<'a> Grouped<'a> {
         let holds = known.map(|lane| lane.holds.iter().map(|held| (held.what.clone(), held.bytes)).collect());
         let title = match lanes {
             [one] => (*one).into(),
-            [first, .., last] => format!("{first} to {last}: {} alike", lanes.len()),
+            [first, .., last] => format!("{} lanes alike: {first} … {last}", lanes.len()),
             [] => String::new(),
         };
         let block = |tracks: &Vec<Track>| self.block(tracks, lanes.len(), summary);
@@ -211,26 +211,32 @@ impl<'a> Grouped<'a> {
             },
             _ => seats[0].name.clone(),
         };
-        let busy_ns = |summary: &Summary| -> f64 {
-            let busy = tracks.iter().filter_map(|track| summary.track(*track)).map(|own| summary.share(own.busy_ns));
-            busy.sum::<f64>() / lanes as f64
+        let busy = |summary: &Summary| {
+            let all = tracks.iter().filter_map(|track| summary.track(*track)).map(|own| summary.share(own.busy_ns));
+            let all: Vec<f64> = all.collect();
+            // What neither acts nor waits, as the pool, is not idle either.
+            (!all.is_empty()).then(|| all.iter().sum::<f64>() / lanes as f64)
         };
-        Block { kind: seats[0].kind, title, does: self.does(tracks, lanes), busy: summary.map(busy_ns) }
+        Block { kind: seats[0].kind, title, does: self.does(tracks), busy: summary.and_then(busy) }
     }
 
     /// What the actors do that all of them do, and how many they are.
-    fn does(&self, tracks: &[Track], lanes: usize) -> String {
+    fn does(&self, tracks: &[Track]) -> String {
         let words: BTreeSet<&str> =
             tracks.iter().filter_map(|track| self.recording.tracks.get(track.0 as usize)).map(|n| &*n.does).collect();
-        let each = tracks.len() / lanes.max(1);
-        let many = if each > 1 { format!("{each} actors on each lane, ") } else { String::new() };
-        let many = if lanes == 1 { many.replace(" on each lane", "") } else { many };
+        let many = if tracks.len() > 1 { format!("{} actors", tracks.len()) } else { String::new() };
         let heads: BTreeSet<&str> = words.iter().map(|words| words.split(": ").next().unwrap_or_default()).collect();
-        match (words.len(), heads.len()) {
-            (1, _) => format!("{many}{}", words.first().copied().unwrap_or_default()),
-            (_, 1) => format!("{many}{}", heads.first().copied().unwrap_or_default()),
-            _ => many.trim_end_matches(", ").into(),
-        }
+        let said = match (words.len(), heads.len()) {
+            (1, _) => words.first(),
+            (_, 1) => heads.first(),
+            _ => None,
+        };
+        [many.as_str(), said.copied().unwrap_or_default()]
+            .iter()
+            .filter(|part| !part.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// Channels between boxes, those with the same ends bundled, in the order of the plan.

@@ -15,8 +15,8 @@ const GAP: f64 = 14.0;
 const BOX_WIDTH: f64 = 176.0;
 const LINE: f64 = 16.0;
 /// A character of text of 12 pixels, in the widest font that is usual.
-const CHAR: f64 = 7.3;
-const WIDTH_MIN: f64 = 760.0;
+const CHAR: f64 = 8.0;
+const WIDTH_MIN: f64 = 840.0;
 const ROW: f64 = 38.0;
 /// Lines of what an actor does.
 const LINES_MAX: usize = 4;
@@ -81,7 +81,8 @@ pub(super) fn draw(sketch: &Sketch) -> Drawing {
         put(&mut down, format_args!(r#"<path class="plan-life" d="M{x:.1} {from:.1}V{to:.1}"/>"#));
     }
     pen.svg.insert_str(lines_at, &down);
-    let height = pen.legend(height) + MARGIN;
+    let holds = sketch.groups.iter().map(|group| &group.holds).max_by_key(|holds| holds.len());
+    let height = pen.legend(holds.map_or(&[], Vec::as_slice), height) + MARGIN;
     let mut text = String::new();
     let size = format!(r#"width="{width:.0}" height="{height:.0}" viewBox="0 0 {width:.0} {height:.0}""#);
     let name = sketch.about.first().map_or("a plan", |line| line);
@@ -262,16 +263,15 @@ impl Pen {
             put(&mut self.svg, format_args!(r#"<path class="plan-link" d="M{least:.1} {line:.1}H{most:.1}"/>"#));
             put(&mut self.svg, format_args!(r#"<circle class="plan-from" cx="{from:.1}" cy="{line:.1}" r="4"/>"#));
             for (x, to) in ends.iter().zip(&link.to) {
-                // Where a box writes to itself the dot has said it.
-                if *to != link.from {
-                    let back = if *x > from { -8.0 } else { 8.0 };
-                    let (tail, up, down) = (x + back, line - 4.5, line + 4.5);
-                    let d = format!("M{x:.1} {line:.1}L{tail:.1} {up:.1}V{down:.1}Z");
-                    put(&mut self.svg, format_args!(r#"<path class="plan-to" d="{d}"/>"#));
+                let (tail, tip) = if *to == link.from {
+                    // To itself: out, down and back.
+                    put(&mut self.svg, format_args!(r#"<path class="plan-link" d="M{x:.1} {line:.1}h26v7h-16"/>"#));
+                    ((x + 10.0, line + 7.0), x + 2.0)
                 } else {
-                    let d = format!("M{x:.1} {:.1}a9 9 0 0 1 0 14", line - 7.0);
-                    put(&mut self.svg, format_args!(r#"<path class="plan-self" d="{d}"/>"#));
-                }
+                    ((if *x > from { x - 8.0 } else { x + 8.0 }, line), *x)
+                };
+                let d = format!("M{tip:.1} {:.1}L{:.1} {:.1}v9Z", tail.1, tail.0, tail.1 - 4.5);
+                put(&mut self.svg, format_args!(r#"<path class="plan-to" d="{d}"/>"#));
             }
             let words = self.fitted(link, &format!("{buffers}{rate}"), width);
             let at = (least + 8.0).min(width - MARGIN - text_width(&words)).max(MARGIN);
@@ -289,7 +289,7 @@ impl Pen {
     }
 
     /// What shapes mean; returns where it ends.
-    fn legend(&mut self, top: f64) -> f64 {
+    fn legend(&mut self, holds: &[(String, u64)], top: f64) -> f64 {
         let y = top + GAP;
         let shapes = [
             ("plan-stage", 3.0, "stage: computes layers"),
@@ -302,6 +302,15 @@ impl Pen {
             self.text("plan-small", (x + 30.0, y), words);
             x += 30.0 + text_width(words) + 16.0;
         }
+        x = MARGIN;
+        for (number, (what, _)) in holds.iter().enumerate() {
+            let y = y + LINE + 6.0;
+            self.rect(&format!("plan-held{}", number % 4), Rect { x, y: y + 1.0, width: 24.0, height: 10.0 }, 0.0);
+            let what = cut(what, 20);
+            self.text("plan-small", (x + 30.0, y), &what);
+            x += 30.0 + text_width(&what) + 16.0;
+        }
+        let y = if holds.is_empty() { y } else { y + LINE + 6.0 };
         let words = "a row is what flows in a step: ● writes, ▶ reads; buffers (credits) × bytes";
         self.text("plan-small", (MARGIN, y + LINE + 2.0), words);
         y + 2.0 * LINE + 2.0

@@ -251,7 +251,7 @@ fn a_picture_of_hundreds_of_actors_is_grouped() {
     let sketch = Sketch::of(&recording, None);
     let titles: Vec<&str> = sketch.groups.iter().flat_map(|group| &group.boxes).map(|block| &*block.title).collect();
     assert_eq!(titles, ["batcher", "stages 0 to 63", "communicators 0 to 63"]);
-    assert_eq!(sketch.groups[1].title, "cuda:0 to cuda:511: 512 alike");
+    assert_eq!(sketch.groups[1].title, "512 lanes alike: cuda:0 … cuda:511");
     check(&draw(&sketch), "512 devices");
 }
 

@@ -17,7 +17,7 @@ function makeCharts() {
     box.append(head, own);
     box.dataset.chart = charts.length;
     list.append(box);
-    let most = 1;
+    let most = 0;
     for (let i = series.from; i < series.to; i++) most = Math.max(most, columns.point_value[i]);
     charts.push({ series, canvas: own, context: own.getContext("2d"), value, most, seen: false, told: "" });
     watch.observe(box);
@@ -46,13 +46,13 @@ function drawCharts() {
 
 // A line of steps; where several points share a pixel, from the least to the most of them.
 function drawChart(chart) {
-  const { series, canvas, context, most } = chart;
+  const { series, canvas, context, most } = chart, full = Math.max(most, 1);
   const { width, height } = canvas, ratio = view.ratio;
   context.clearRect(0, 0, width, height);
   context.fillStyle = colours.line;
   context.fillRect(0, height - ratio, width, ratio);
   const start = view.start, perDot = view.width * view.perPixel / width, times = columns.point_time, values = columns.point_value;
-  const top = 3 * ratio, yOf = (value) => height - ratio - value / most * (height - top - ratio);
+  const top = 3 * ratio, yOf = (value) => height - ratio - value / full * (height - top - ratio);
   let i = firstWhere(series.from, series.to, (at) => times[at] > start);
   let value = i > series.from ? values[i - 1] : null, since = 0;
   context.beginPath();

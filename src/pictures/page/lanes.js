@@ -49,7 +49,7 @@ function devices() {
   }
   // A screen full of actors is more than a first look takes in.
   const many = rows.length > 26;
-  for (const lane of made.values()) lane.open = !many || lane.rows.length === 1;
+  for (const lane of made.values()) lane.open = (!many && lane.rows.length <= 12) || lane.rows.length === 1;
   return [...made.values()];
 }
 
@@ -118,23 +118,33 @@ function bound() {
   view.start = Math.min(Math.max(view.start, whole.start - shown * 0.9), whole.end - shown * 0.1);
 }
 
+// What was under the pointer is elsewhere now.
+function forget() {
+  hovered = -1;
+  cursor = null;
+  document.getElementById("tip").hidden = true;
+}
+
 function zoom(factor, x = view.left + view.width / 2) {
   const time = timeOf(view, x);
   view.perPixel *= factor;
   bound();
   view.start = time - (x - view.left) * view.perPixel;
   bound();
+  forget();
   later();
 }
 
 function pan(pixels) {
   view.start += pixels * view.perPixel;
   bound();
+  forget();
   later();
 }
 
 // Shows a span in the middle, opened to where it can be seen.
 function show(span) {
+  forget();
   const line = lineOf(span);
   const length = Math.max(columns.length[span], 1);
   if (length < view.perPixel * 4) view.perPixel = length / 24;
@@ -186,7 +196,8 @@ function drawLine(line, y) {
     context.fillStyle = colours.lane;
     context.fillRect(0, y, view.left + view.width, line.height);
   }
-  if (!line.strip) return;
+  // Where rows of marks or requests are open, their first need not stand for all.
+  if (!line.strip || (line.head && line.lane.open && !line.row && line.lane.rows[0].sort !== "actor")) return;
   const pad = line.head ? 4 : 2;
   context.save();
   context.beginPath();
@@ -208,7 +219,7 @@ function drawLabels(line, y) {
     const kind = CLASS_OF[columns.kind[span]];
     if (kind > 0 && kind < 4 && until - x < 2 * least) continue;
     const room = Math.floor((until - x - 8) / letter);
-    let words = kind === 0 && line.head && !line.row ? rowOf(span).name + ", " + spanName(span) : spanName(span);
+    let words = kind === 0 && line.head && !line.row ? rowOf(span).name + ", " + spanName(span) : spanName(span, line.row ?? undefined);
     if (words.length > room) words = words.slice(0, Math.max(0, room - 1)) + "…";
     context.fillStyle = kind === 0 || kind === 5 ? colours["on-act"] : colours.ink;
     // Words of waits stand on a patch of their own, above the low bar of an input.

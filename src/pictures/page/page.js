@@ -123,7 +123,7 @@ function seek(text) {
       const named = row.name.toLowerCase().includes(query);
       for (let span = row.from; span < row.to; span++) {
         const kind = columns.kind[span];
-        const hit = kind === ACT ? (number ? !request && columns.step[span] === +number[1] : named)
+        const hit = kind === ACT ? (number ? !request && row.part !== null && columns.step[span] === +number[1] : named)
           : kind === REQUEST ? number && (request || !query.startsWith("step")) && columns.step[span] === +number[1]
           : kind === MARK ? names[columns.step[span]] : waits[kind - 1];
         if (hit) found.spans.push(span);

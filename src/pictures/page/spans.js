@@ -39,19 +39,6 @@ function nextFrom(strip, time, from) {
   return from;
 }
 
-// How long spans of a class lie between two times, from place `first` to place `last`, which holds the end.
-function covered(strip, kind, first, last, from, to) {
-  const sums = strip.sums[kind];
-  let sum = sums[last] - sums[first];
-  const head = spanAt(strip, first);
-  if (CLASS_OF[columns.kind[head]] === kind && startOf(head) < from) sum -= from - startOf(head);
-  if (last > first) {
-    const tail = spanAt(strip, last - 1);
-    if (CLASS_OF[columns.kind[tail]] === kind && endOf(tail) > to) sum -= endOf(tail) - to;
-  }
-  return sum;
-}
-
 const WIDE = 3;
 let image = null, pixels = null;
 const wides = { span: new Int32Array(65536), count: 0 };
@@ -97,26 +84,35 @@ function drawStrip(context, strip, view, y, height) {
   for (let at = 0; at < wides.count; at++) drawSpan(context, wides.span[at], view, y, height);
 }
 
-// Paints one column at pixel `x`, `grain` pixels wide.
+// Paints one column at pixel `x`, `grain` pixels wide: acts by their share of its time, waits by theirs in the low part that waits
+// have. It reaches from time `from` to time `to`, and from place `first` to before place `last`.
 function column(strip, first, last, from, to, x, grain) {
-  const { width, height } = image;
-  let below = height;
-  const paint = (kind, rows) => {
-    const colour = colours.words[kind];
-    for (let at = (below - rows) * width + x; below > 0 && rows > 0; rows--, at += width) {
-      pixels[at] = colour;
-      if (grain > 1) pixels[at + 1] = colour;
-    }
-  };
-  for (const kind of strip.kinds) {
-    const share = Math.min(1, covered(strip, kind, first, last, from, to) / (to - from));
-    if (share <= 0) continue;
-    const rows = Math.min(below, Math.max(1, Math.round(share * height)));
-    paint(kind, rows);
-    below -= rows;
+  const { kinds, sums } = strip, { height } = image, part = height / (to - from);
+  const head = spanAt(strip, first), tail = spanAt(strip, last - 1);
+  const headKind = CLASS_OF[columns.kind[head]], tailKind = CLASS_OF[columns.kind[tail]];
+  const early = Math.max(0, from - columns.start[head]), late = Math.max(0, columns.start[tail] + columns.length[tail] - to);
+  let row = height, drawn = false;
+  for (let at = 0; at < kinds.length; at++) {
+    const kind = kinds[at];
+    let ns = sums[kind][last] - sums[kind][first];
+    if (ns <= 0) continue;
+    if (kind === headKind) ns -= early;
+    if (kind === tailKind) ns -= late;
+    drawn = true;
+    const tall = Math.round(ns * part * (kind > 0 && kind < 4 ? 0.35 : 1)) || 1;
+    row = paint(kind, Math.max(0, row - tall), row, x, grain);
   }
   // A point in time has no length, and is seen nevertheless.
-  if (below === height) paint(CLASS_OF[columns.kind[spanAt(strip, first)]], height);
+  if (!drawn) paint(headKind, 0, height, x, grain);
+}
+
+function paint(kind, top, below, x, grain) {
+  const colour = colours.words[kind], width = image.width;
+  for (let at = top * width + x, end = below * width; at < end; at += width) {
+    pixels[at] = colour;
+    if (grain > 1) pixels[at + 1] = colour;
+  }
+  return top;
 }
 
 // A span by its shape: acts are full, waits for input low, for credit hatched in the middle, for what is outside dotted on top.
@@ -153,9 +149,10 @@ function xOf(view, time) { return view.left + (time - view.start) / view.perPixe
 function timeOf(view, x) { return view.start + (x - view.left) * view.perPixel; }
 
 // What a span is, in a few words.
-function spanName(span) {
+function spanName(span, row = rowOf(span)) {
   const kind = columns.kind[span];
-  if (kind === ACT) return "step " + columns.step[span];
+  // Who stands behind no step counts turns.
+  if (kind === ACT) return (row.part === null ? "turn " : "step ") + columns.step[span];
   if (kind === REQUEST) return "request " + columns.step[span];
   if (kind === MARK) return data.names[columns.step[span]] ?? "?";
   return data.waits[kind - 1].words;

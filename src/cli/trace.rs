@@ -227,20 +227,23 @@ fn kind(verdict: &Verdict) -> &'static str {
 /// Everything that changed, for programs.
 fn changes(comparison: &Comparison) -> Value {
     let change = |change: &Change| json!({"before": change.before, "after": change.after});
+    let counter = |counted: &actors::trace::CounterChange| json!({"name": counted.counter, "mean": change(&counted.mean), "max": change(&counted.max)});
     let seconds = |ns: &Change| json!({"before": ns.before / 1e9, "after": ns.after / 1e9});
     let actors = comparison.actors.iter().map(|actor| {
         let wait = |wait: &actors::trace::WaitChange| {
-            json!({"for": wait.what, "share": change(&wait.share), "seconds_a_step": seconds(&wait.step_ns)})
+            json!({"for": wait.what, "share": change(&wait.share), "seconds_a_row": seconds(&wait.row_ns)})
         };
         json!({"actor": actor.actor, "busy": change(&actor.busy), "act_seconds": seconds(&actor.act_ns),
-            "seconds_a_step": seconds(&actor.step_ns), "waits": actor.waits.iter().map(wait).collect::<Vec<_>>()})
+            "seconds_a_row": seconds(&actor.row_ns), "waits": actor.waits.iter().map(wait).collect::<Vec<_>>()})
     });
     json!({
         "cause": comparison.cause,
         "verdicts": {"before": comparison.verdicts[0], "after": comparison.verdicts[1]},
         "rows_per_second": change(&comparison.rows_per_second),
+        "rows_a_step": change(&comparison.rows_a_step),
         "step_seconds": seconds(&comparison.step_ns),
         "bubble": change(&comparison.bubble),
+        "counters": comparison.counters.iter().map(counter).collect::<Vec<_>>(),
         "actors": actors.collect::<Vec<_>>(),
         "only_before": comparison.gone,
         "only_after": comparison.new,

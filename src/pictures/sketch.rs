@@ -132,39 +132,40 @@ struct Grouped<'a> {
 
 impl<'a> Grouped<'a> {
     fn new(recording: &'a Recording, grouping: Grouping) -> Self {
-        let mut lanes: Vec<(Vec<&str>, Vec<Vec<Track>>)> = vec![];
         let connected: BTreeSet<Track> = recording.edges.iter().flat_map(|edge| [edge.from, edge.to]).collect();
+        let mut lanes: Vec<(Vec<&str>, Vec<Vec<Track>>)> = vec![];
+        let mut at_lane: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut at_box: BTreeMap<(usize, Seat), usize> = BTreeMap::new();
         for (number, name) in recording.tracks.iter().enumerate() {
             let track = Track(number as u16);
             // Threads of the process are no part of a plan.
             if !connected.contains(&track) && name.actor != "pool" {
                 continue;
             }
-            let at = lanes.iter().position(|(lanes, _)| lanes[0] == name.lane).unwrap_or_else(|| {
+            let lane = *at_lane.entry(&name.lane).or_insert(lanes.len());
+            if lane == lanes.len() {
                 lanes.push((vec![&name.lane], vec![]));
-                lanes.len() - 1
-            });
-            let boxes = &mut lanes[at].1;
-            let own = seat(&name.actor);
-            let same = |tracks: &&mut Vec<Track>| seat(recording.actor(tracks[0])) == own;
-            match boxes.iter_mut().find(same).filter(|_| grouping > Grouping::Actors) {
-                Some(tracks) => tracks.push(track),
-                None => boxes.push(vec![track]),
             }
+            let boxes = &mut lanes[lane].1;
+            let own = if grouping == Grouping::Actors { None } else { Some((lane, seat(&name.actor))) };
+            let at = own.map_or(boxes.len(), |own| *at_box.entry(own).or_insert(boxes.len()));
+            if at == boxes.len() {
+                boxes.push(vec![]);
+            }
+            boxes[at].push(track);
         }
         let mut whole = Self { recording, groups: vec![] };
+        let mut at_group: BTreeMap<Vec<Seat>, usize> = BTreeMap::new();
         for (names, boxes) in lanes {
-            let keys = |boxes: &[Vec<Track>]| -> Vec<Seat> {
-                boxes.iter().map(|tracks| whole.key(tracks[0], grouping)).collect()
-            };
-            let like = whole.groups.iter().rposition(|(_, there)| keys(there) == keys(&boxes));
-            match like.filter(|_| grouping >= Grouping::Ranks) {
-                Some(at) => {
-                    let (all, there) = &mut whole.groups[at];
-                    all.extend(names);
-                    there.iter_mut().zip(boxes).for_each(|(tracks, more)| tracks.extend(more));
-                }
-                None => whole.groups.push((names, boxes)),
+            let keys = boxes.iter().map(|tracks| whole.key(tracks[0], grouping)).collect();
+            let next = whole.groups.len();
+            let at = if grouping >= Grouping::Ranks { *at_group.entry(keys).or_insert(next) } else { next };
+            if at == next {
+                whole.groups.push((names, boxes));
+            } else {
+                let (all, there) = &mut whole.groups[at];
+                all.extend(names);
+                there.iter_mut().zip(boxes).for_each(|(tracks, more)| tracks.extend(more));
             }
         }
         whole
@@ -263,12 +264,13 @@ impl<'a> Grouped<'a> {
             channel.messages = channel.messages.max(messages);
         }
         let mut bundles: Vec<Vec<Channel>> = vec![];
+        let mut same_ends: BTreeMap<(usize, BTreeSet<usize>), usize> = BTreeMap::new();
         for channel in channels {
-            let ends = |bundle: &&mut Vec<Channel>| bundle[0].from == channel.from && bundle[0].to == channel.to;
-            match bundles.iter_mut().find(ends) {
-                Some(bundle) => bundle.push(channel),
-                None => bundles.push(vec![channel]),
+            let at = *same_ends.entry((channel.from, channel.to.clone())).or_insert(bundles.len());
+            if at == bundles.len() {
+                bundles.push(vec![]);
             }
+            bundles[at].push(channel);
         }
         let seconds = summary.map(|summary| summary.window_ns as f64 / 1e9).filter(|seconds| *seconds > 0.0);
         bundles.into_iter().map(|bundle| link(&bundle, seconds)).collect()

@@ -12,7 +12,7 @@ const MARGIN: f64 = 16.0;
 /// Between the edge of a group and its boxes.
 const PAD: f64 = 10.0;
 const GAP: f64 = 14.0;
-const BOX_WIDTH: f64 = 176.0;
+const BOX_WIDTH: f64 = 188.0;
 const LINE: f64 = 16.0;
 /// A character of text of 12 pixels, in the widest font that is usual.
 const CHAR: f64 = 8.0;

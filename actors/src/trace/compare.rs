@@ -1,17 +1,21 @@
 //! What changed between two runs: per actor, per cause. Two summaries in, figures and words out.
 //!
-//! Actors are the same if they have the same name, in the order of tracks where several do. Durations are compared by the step, since
-//! windows differ in length; shares are of each run's own window.
+//! Actors are the same if they have the same name, in the order of tracks where several do. Durations are compared by the row, since
+//! windows and steps differ in length; shares are of each run's own window.
 
 use super::recording::Recording;
-use super::summary::{Blocked, Summary, TrackSummary};
+use super::summary::{Blocked, CounterSummary, Summary, TrackSummary};
 use super::words::{Words, percent, time};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A share that moved by less than this is not told.
 const WORTH_TELLING: f64 = 0.01;
-/// A change explains a step's if it has this part of it.
+/// A change explains a row's if it has this part of it.
 const PART: f64 = 0.25;
+/// A row's time that changed by less than this needs no cause.
+const SAME: f64 = 0.02;
+/// Steps with so many more or fewer rows are other steps.
+const OTHER_STEPS: f64 = 0.2;
 
 /// A figure of both runs.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -38,8 +42,8 @@ pub struct WaitChange {
     pub of_input: bool,
     /// The share of the window.
     pub share: Change,
-    /// Nanoseconds a step.
-    pub step_ns: Change,
+    /// Nanoseconds a row.
+    pub row_ns: Change,
 }
 
 /// An actor in both runs.
@@ -51,10 +55,21 @@ pub struct ActorChange {
     pub act_ns: Change,
     /// The share of the window that it acted.
     pub busy: Change,
-    /// Nanoseconds a step that it acted.
-    pub step_ns: Change,
+    /// Nanoseconds a row that it acted.
+    pub row_ns: Change,
     /// What it waited for in either run, what moved most first.
     pub waits: Vec<WaitChange>,
+}
+
+/// Something counted in both runs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct CounterChange {
+    /// Its name.
+    pub counter: String,
+    /// The mean over the window.
+    pub mean: Change,
+    /// The largest value.
+    pub max: Change,
 }
 
 /// Two runs beside each other.
@@ -62,16 +77,20 @@ pub struct ActorChange {
 pub struct Comparison {
     /// Rows a second.
     pub rows_per_second: Change,
+    /// Rows of a step, in the mean.
+    pub rows_a_step: Change,
     /// Nanoseconds from one step to the next, in the mean.
     pub step_ns: Change,
     /// The share of the time of devices with stages in which nothing acted on them.
     pub bubble: Change,
     /// What bounded each run, in words.
     pub verdicts: [String; 2],
-    /// What explains the change of a step's time, in words; none where it hardly changed.
+    /// What explains the change of a row's time, in words; none where it hardly changed.
     pub cause: Option<String>,
     /// The actors of both runs, the one that moved most first.
     pub actors: Vec<ActorChange>,
+    /// What both runs counted and of which the most changed.
+    pub counters: Vec<CounterChange>,
     /// Actors of the first run alone.
     pub gone: Vec<String>,
     /// Actors of the second run alone.
@@ -93,13 +112,16 @@ impl Comparison {
             these.keys().filter(|name| !those.contains_key(name)).map(|name| name.0.clone()).collect()
         };
         let both = |of: fn(&Summary) -> f64| Change { before: of(before.0), after: of(after.0) };
-        let step_ns = both(|summary| by_step(summary, summary.window_ns));
+        let rows_a_step = both(|summary| divided(summary.rows, summary.steps));
+        let row_ns = both(|summary| divided(summary.window_ns, summary.rows));
         Self {
             rows_per_second: both(Summary::rows_per_second),
-            step_ns,
+            rows_a_step,
+            step_ns: both(|summary| divided(summary.window_ns, summary.steps)),
             bubble: both(|summary| summary.bubble),
             verdicts: [before, after].map(|(summary, recording)| Words::new(summary, recording).verdict()),
-            cause: cause(step_ns, &actors),
+            cause: cause(row_ns, rows_a_step, &actors),
+            counters: counters(before, after),
             gone: alone(&mine, &theirs),
             new: alone(&theirs, &mine),
             actors,
@@ -108,10 +130,18 @@ impl Comparison {
 
     /// All of it in words: the whole, what explains it, and a line for each actor that moved.
     pub fn lines(&self) -> Vec<String> {
-        let Self { rows_per_second: rate, step_ns, bubble, verdicts, cause, actors, gone, new } = self;
+        let Self { rows_per_second: rate, rows_a_step, step_ns, bubble, verdicts, cause, actors, counters, gone, new } =
+            self;
         let mut lines = vec![
-            format!("{:.1} → {:.1} rows/s{}; a step {}", rate.before, rate.after, relative(rate), times(step_ns)),
-            cause.clone().unwrap_or_else(|| "no step takes much longer or shorter".into()),
+            format!(
+                "{:.1} → {:.1} rows/s{}; a step {} with {}",
+                rate.before,
+                rate.after,
+                relative(rate),
+                times(step_ns),
+                rows(rows_a_step)
+            ),
+            cause.clone().unwrap_or_else(|| "no row takes much longer or shorter".into()),
             format!("before: {}", verdicts[0]),
             format!("after: {}", verdicts[1]),
         ];
@@ -122,8 +152,11 @@ impl Comparison {
         lines.extend(told);
         let same = actors.iter().filter(|actor| actor.words().is_none()).count();
         if same > 0 {
-            lines.push(format!("{same} actors did the same as before"));
+            lines.push(format!("{same} {} the same as before", if same == 1 { "actor did" } else { "actors did" }));
         }
+        lines.extend(counters.iter().map(|CounterChange { counter, mean, max }| {
+            format!("{counter}: mean {:.1} → {:.1}, at most {} → {}", mean.before, mean.after, max.before, max.after)
+        }));
         for (which, names) in [("only before", gone), ("only after", new)] {
             if !names.is_empty() {
                 lines.push(format!("{which}: {}", names.join(", ")));
@@ -155,6 +188,18 @@ impl ActorChange {
     }
 }
 
+/// What was counted in both runs, under one name, and came to another most.
+fn counters((before, mine): Side<'_>, (after, theirs): Side<'_>) -> Vec<CounterChange> {
+    let change = |own: &CounterSummary| {
+        let counter = mine.counter(own.counter);
+        let other = after.counters.iter().find(|other| theirs.counter(other.counter) == counter)?;
+        let mean = Change { before: own.mean, after: other.mean };
+        let max = Change { before: own.max as f64, after: other.max as f64 };
+        (own.max != other.max).then(|| CounterChange { counter: counter.into(), mean, max })
+    };
+    before.counters.iter().filter_map(change).collect()
+}
+
 /// An actor's name, and how many before it have the same.
 type Name = (String, usize);
 
@@ -170,19 +215,20 @@ fn named<'a>((summary, recording): Side<'a>) -> BTreeMap<Name, &'a TrackSummary>
     all
 }
 
-fn by_step(summary: &Summary, ns: u64) -> f64 {
-    if summary.steps == 0 { 0.0 } else { ns as f64 / summary.steps as f64 }
+/// The mean of what has `count` parts; 0 of nothing.
+fn divided(whole: u64, count: u64) -> f64 {
+    if count == 0 { 0.0 } else { whole as f64 / count as f64 }
 }
 
 fn actor((before, after): (Side<'_>, Side<'_>), name: &str, mine: &TrackSummary, theirs: &TrackSummary) -> ActorChange {
     let act_ns = |own: &TrackSummary| own.busy_ns.checked_div(own.acts).unwrap_or(0) as f64;
     let (first, second) = (waited(before, mine), waited(after, theirs));
     let share = |a, b| Change { before: before.0.share(a), after: after.0.share(b) };
-    let step_ns = |a, b| Change { before: by_step(before.0, a), after: by_step(after.0, b) };
+    let row_ns = |a, b| Change { before: divided(a, before.0.rows), after: divided(b, after.0.rows) };
     let wait = |what: &&(String, bool)| {
         let of = |side: &BTreeMap<(String, bool), u64>| side.get(*what).copied().unwrap_or(0);
         let (a, b) = (of(&first), of(&second));
-        WaitChange { what: what.0.clone(), of_input: what.1, share: share(a, b), step_ns: step_ns(a, b) }
+        WaitChange { what: what.0.clone(), of_input: what.1, share: share(a, b), row_ns: row_ns(a, b) }
     };
     let all: BTreeSet<&(String, bool)> = first.keys().chain(second.keys()).collect();
     let mut waits: Vec<WaitChange> = all.iter().map(wait).collect();
@@ -191,7 +237,7 @@ fn actor((before, after): (Side<'_>, Side<'_>), name: &str, mine: &TrackSummary,
         actor: name.into(),
         act_ns: Change { before: act_ns(mine), after: act_ns(theirs) },
         busy: share(mine.busy_ns, theirs.busy_ns),
-        step_ns: step_ns(mine.busy_ns, theirs.busy_ns),
+        row_ns: row_ns(mine.busy_ns, theirs.busy_ns),
         waits,
     }
 }
@@ -208,27 +254,37 @@ fn waited((summary, recording): Side<'_>, own: &TrackSummary) -> BTreeMap<(Strin
     waits
 }
 
-/// What moved as a step's time did: acts first, then what is no message, since a message is late because something else is.
-fn cause(step_ns: Change, actors: &[ActorChange]) -> Option<String> {
-    if step_ns.before <= 0.0 || (step_ns.by() / step_ns.before).abs() < 0.02 {
+/// What moved as a row's time did: steps with fewer rows or more; then acts, then what is no message, since a message is late because
+/// something else is.
+fn cause(row_ns: Change, rows_a_step: Change, actors: &[ActorChange]) -> Option<String> {
+    if row_ns.before <= 0.0 || (row_ns.by() / row_ns.before).abs() < SAME {
         return None;
     }
-    let part = |change: &Change| change.by() / step_ns.by();
+    let how = if row_ns.by() > 0.0 { "slower" } else { "faster" };
+    let fuller = rows_a_step.by() / rows_a_step.before;
+    if fuller.abs() >= OTHER_STEPS && (fuller < 0.0) == (row_ns.by() > 0.0) {
+        return Some(format!("{how} because a step has {}", rows(&rows_a_step)));
+    }
+    let part = |change: &Change| change.by() / row_ns.by();
     let most = |found: Vec<(f64, String)>| {
         found.into_iter().filter(|(part, _)| *part >= PART).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, words)| words)
     };
-    let acts = |own: &ActorChange| (part(&own.step_ns), format!("{} acts {} a step", own.actor, times(&own.step_ns)));
+    let acts = |own: &ActorChange| (part(&own.row_ns), format!("{} acts {} a row", own.actor, times(&own.row_ns)));
     let waits = |of_input: bool| {
         let of = actors.iter().flat_map(|own| own.waits.iter().map(move |wait| (own, wait)));
         let of = of.filter(move |(_, wait)| wait.of_input == of_input);
         of.map(|(own, wait)| {
-            (part(&wait.step_ns), format!("{} waits {} a step for {}", own.actor, times(&wait.step_ns), wait.what))
+            (part(&wait.row_ns), format!("{} waits {} a row for {}", own.actor, times(&wait.row_ns), wait.what))
         })
         .collect()
     };
     let found = most(actors.iter().map(acts).collect()).or_else(|| most(waits(false))).or_else(|| most(waits(true)))?;
-    let how = if step_ns.by() > 0.0 { "slower" } else { "faster" };
     Some(format!("{how} because {found}"))
+}
+
+/// `20.4 → 4.1 rows (-80 %)`
+fn rows(change: &Change) -> String {
+    format!("{:.1} → {:.1} rows{}", change.before, change.after, relative(change))
 }
 
 fn shares(change: &Change) -> String {

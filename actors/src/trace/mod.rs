@@ -21,7 +21,7 @@ mod words;
 pub use board::{Board, Doing, Row, State};
 pub use chrome::{Written, write_chrome};
 pub use chrome_read::{ChromeFault, ChromeRead, read_chrome};
-pub use compare::{ActorChange, Change, Comparison, WaitChange};
+pub use compare::{ActorChange, Change, Comparison, CounterChange, WaitChange};
 pub use latency::{Communication, Percentiles, Requests};
 pub use layer::TraceLayer;
 pub use messages::Message;

@@ -82,6 +82,8 @@ function readColours() {
   for (const name of names) colours[name] = style.getPropertyValue("--" + name).trim();
   colours.hatched = striped(colours.credit, 4, 6);
   colours.dotted = striped(colours.outside, 3, 5);
+  colours.under = word(colours.lane);
+  colours.blank = word(colours.paper);
   colours.words = CLASSES.map((name) => word(colours[name]));
   colours.fontSize = parseFloat(getComputedStyle(document.body).fontSize);
   colours.family = getComputedStyle(document.body).fontFamily;

@@ -60,11 +60,11 @@ function layLines() {
   const head = Math.round(HEAD * view.scale), row = Math.round(ROW * view.scale);
   for (const lane of lanes) {
     const single = lane.rows.length === 1 && lane.rows[0].sort === "actor";
-    lines.push({ lane, row: single ? lane.rows[0] : null, head: true, strip: lane.strip, y, height: head });
+    lines.push({ lane, row: single ? lane.rows[0] : null, head: true, strip: lane.strip, y, height: head, pad: 4, from: 0, to: 0 });
     y += head;
     if (single || !lane.open) continue;
     for (const own of lane.rows) {
-      lines.push({ lane, row: own, head: false, strip: own.strip, y, height: row });
+      lines.push({ lane, row: own, head: false, strip: own.strip, y, height: row, pad: 2, from: 0, to: 0 });
       y += row;
     }
   }
@@ -85,7 +85,7 @@ function resize() {
   canvas.height = Math.round(view.height * view.ratio);
   canvas.style.width = across + "px";
   canvas.style.height = view.height + "px";
-  context.font = colours.font;
+  context.font = "600 " + colours.font;
   const names = lines.map((line) => context.measureText(lineName(line)).width + 34);
   view.left = Math.round(Math.min(Math.max(110, ...names), Math.max(GUTTER_MAX * view.scale, across * 0.16), across * 0.35));
   const middle = view.start + view.width * view.perPixel / 2, before = view.width * view.perPixel;
@@ -97,6 +97,8 @@ function resize() {
 }
 
 function lineName(line) {
+  const { sort } = line.lane.rows[0], most = line.lane.rows.length;
+  if (line.head && sort === "request" && most > 1) return line.lane.name + " · " + most + " at once";
   if (line.head) return line.row ? line.row.name + " · " + line.lane.name : line.lane.name;
   return line.row.level ? "" : line.row.name;
 }
@@ -185,34 +187,35 @@ function drawLanes() {
   context.textBaseline = "middle";
   const scroll = lanesBox.scrollTop;
   const seen = lines.filter((line) => line.y + line.height > scroll && line.y < scroll + height - axis);
+  context.fillStyle = colours.lane;
+  for (const line of seen) if (line.head) context.fillRect(0, axis + line.y - scroll, left + width, line.height);
+  wides.count = 0;
+  for (const line of seen) layLine(line, axis + line.y - scroll);
   for (const line of seen) drawLine(line, axis + line.y - scroll);
   if (picked) drawPicked(scroll);
   drawGutter(seen, scroll);
   drawAxis();
 }
 
-function drawLine(line, y) {
-  if (line.head) {
-    context.fillStyle = colours.lane;
-    context.fillRect(0, y, view.left + view.width, line.height);
-  }
+// A line's pixels, and which of its spans have a shape.
+function layLine(line, y) {
+  line.from = wides.count;
   // Where rows of marks or requests are open, their first need not stand for all.
-  if (!line.strip || (line.head && line.lane.open && !line.row && line.lane.rows[0].sort !== "actor")) return;
-  const pad = line.head ? 4 : 2;
-  context.save();
-  context.beginPath();
-  context.rect(view.left, y, view.width, line.height);
-  context.clip();
-  drawStrip(context, line.strip, view, y + pad, line.height - 2 * pad);
+  const stands = !line.head || line.row || !line.lane.open || line.lane.rows[0].sort === "actor";
+  if (line.strip && stands) layStrip(context, line.strip, view, y + line.pad, line.height - 2 * line.pad, line.head ? colours.under : colours.blank);
+  line.to = wides.count;
+}
+
+function drawLine(line, y) {
+  for (let at = line.from; at < line.to; at++) drawSpan(context, wides.span[at], view, y + line.pad, line.height - 2 * line.pad);
   drawLabels(line, y);
-  context.restore();
 }
 
 // Words on the spans just drawn that have room for them.
 function drawLabels(line, y) {
   const size = view.scale * 11, letter = size * 0.58, least = 44 * view.scale, middle = y + line.height / 2 + 0.5;
   context.font = size + "px " + colours.family;
-  for (let at = 0; at < wides.count; at++) {
+  for (let at = line.from; at < line.to; at++) {
     const span = wides.span[at];
     const x = Math.max(xOf(view, startOf(span)), view.left), until = Math.min(xOf(view, endOf(span)), view.left + view.width);
     if (until - x < least) continue;

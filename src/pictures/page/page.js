@@ -78,7 +78,7 @@ function drawPicked(scroll) {
   for (const span of picked.spans) {
     const line = places.get(rowOf(span)), y = axis + line.y - scroll;
     if (endOf(span) < view.start || startOf(span) > view.start + width * view.perPixel) continue;
-    const pad = line.head ? 4 : 2, from = Math.max(xOf(view, startOf(span)), left);
+    const { pad } = line, from = Math.max(xOf(view, startOf(span)), left);
     const wide = drawSpan(context, span, view, y + pad, line.height - 2 * pad);
     context.strokeStyle = colours.pick;
     context.lineWidth = 1.2;
@@ -353,6 +353,15 @@ function makeBars() {
   if (!data.bars.length) list.append(element("div", "", "nothing acted"));
 }
 
+// A plan that is hardly wider than the page is made to fit; a wider one is moved sideways.
+function fitPlan() {
+  const svg = document.querySelector("svg.plan"), room = svg.parentElement.clientWidth;
+  const wide = svg.viewBox.baseVal.width * (parseFloat(getComputedStyle(svg).zoom) || 1);
+  const fits = wide > room && wide < room * 1.35;
+  svg.style.width = fits ? "100%" : "";
+  svg.style.height = fits ? "auto" : "";
+}
+
 readColours();
 makeText();
 makeBars();
@@ -360,6 +369,7 @@ makeCharts();
 drawLegend();
 resize();
 resizeCharts();
+fitPlan();
 redraw();
-new ResizeObserver(() => { resize(); resizeCharts(); }).observe(document.querySelector("main"));
+new ResizeObserver(() => { resize(); resizeCharts(); fitPlan(); }).observe(document.querySelector("main"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTheme(document.documentElement.dataset.theme ?? "system"));

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Rows of one track, at most: what finds none free lies over others in the last.
-const ROWS_MAX: usize = 24;
+const ROWS_MAX: usize = 512;
 /// What the column of kinds says of an act; a wait has its number in the table of waits, from 1.
 const ACT: u16 = 0;
 /// A request.
@@ -54,17 +54,20 @@ pub(super) fn rows(recording: &Recording, columns: &mut Columns) -> Rows {
         tracks.entry((sort, record.track)).or_default().push(record);
     }
     // Lanes in the order of their first tracks, as in the file.
-    let lane = |track: Track| recording.tracks.iter().position(|name| name.lane == recording.lane(track));
+    let mut lanes: BTreeMap<&str, usize> = BTreeMap::new();
+    for (number, name) in recording.tracks.iter().enumerate() {
+        lanes.entry(&name.lane).or_insert(number);
+    }
     let mut order: Vec<(Sort, Track)> = tracks.keys().copied().collect();
-    order.sort_by_key(|(sort, track)| (*sort, lane(*track), *track));
+    order.sort_by_key(|(sort, track)| (*sort, lanes.get(recording.lane(*track)), *track));
     let mut packing = Packing::default();
     let mut whole = Rows { rows: vec![], waits: vec![], spans: 0, of_track: BTreeMap::new(), parts: parts(recording) };
     for (sort, track) in order {
         for (level, records) in levels(&tracks[&(sort, track)]).into_iter().enumerate() {
             let from = packing.columns.start.len();
             records.iter().for_each(|record| packing.span(record));
-            if sort == Sort::Actor {
-                whole.of_track.entry(track).or_insert(whole.rows.len() as u16);
+            if let (Sort::Actor, Ok(row)) = (sort, u16::try_from(whole.rows.len())) {
+                whole.of_track.entry(track).or_insert(row);
             }
             let (sort, lane, name) = match sort {
                 Sort::Actor => ("actor", recording.lane(track), recording.actor(track)),
@@ -96,28 +99,26 @@ fn class(wait: Wait) -> &'static str {
     }
 }
 
-/// Which tracks are joined by messages that carry the number of a step; each part by its least track.
+/// Which tracks are joined by messages that carry the number of a step; each part by one of its tracks.
 fn parts(recording: &Recording) -> Vec<Option<usize>> {
-    let mut parts: Vec<Option<usize>> = vec![None; recording.tracks.len()];
-    let steps = || recording.edges.iter().filter(|edge| !edge.by_turn);
-    for edge in steps() {
-        for track in [edge.from, edge.to] {
-            let number = track.0 as usize;
-            parts[number] = parts[number].or(Some(number));
+    let mut above: Vec<usize> = (0..recording.tracks.len()).collect();
+    let top = |above: &mut Vec<usize>, mut at: usize| {
+        while above[at] != at {
+            above[at] = above[above[at]];
+            at = above[at];
         }
+        at
+    };
+    let ends = || recording.edges.iter().filter(|edge| !edge.by_turn).map(|edge| (edge.from.0, edge.to.0));
+    for (from, to) in ends() {
+        let (from, to) = (top(&mut above, from.into()), top(&mut above, to.into()));
+        above[from.max(to)] = from.min(to);
     }
-    // As often as the longest chain is long, at most.
-    loop {
-        let before = parts.clone();
-        for edge in steps() {
-            let (from, to) = (edge.from.0 as usize, edge.to.0 as usize);
-            let least = parts[from].min(parts[to]);
-            (parts[from], parts[to]) = (least, least);
-        }
-        if parts == before {
-            return parts;
-        }
+    let mut parts = vec![None; above.len()];
+    for track in ends().flat_map(|(from, to)| [from, to]) {
+        parts[usize::from(track)] = Some(top(&mut above, track.into()));
     }
+    parts
 }
 
 /// Spans, sorted by their start, in levels without overlap.

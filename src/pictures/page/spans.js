@@ -40,25 +40,33 @@ function nextFrom(strip, time, from) {
 }
 
 const WIDE = 3;
+// Pixels of a line by their height, and those of the line that is being laid.
+const images = new Map();
 let image = null, pixels = null;
-const wides = { span: new Int32Array(65536), count: 0 };
+// Spans with a shape of their own, line by line.
+const wides = { span: new Int32Array(1 << 16), count: 0 };
 
-// Draws a strip: spans of some width as shapes, the rest as a column a pixel, in which each class has the height of its share.
-function drawStrip(context, strip, view, y, height) {
+function imageOf(across, tall) {
+  const kept = images.get(tall);
+  if (kept && kept.image.width === across) return kept;
+  const made = { image: new ImageData(across, tall), pixels: null };
+  made.pixels = new Uint32Array(made.image.data.buffer);
+  images.set(tall, made);
+  return made;
+}
+
+// Lays a strip: a column a pixel for spans that are narrow, in which each class has the height of its share, put on the canvas at once;
+// the others are noted for `drawSpan`. Shapes come later for all lines: pixels that are put between shapes make the canvas draw them first.
+function layStrip(context, strip, view, y, height, under) {
   const { left, width, start, perPixel, ratio } = view;
   const end = start + width * perPixel;
   let i = firstAfter(strip, start);
-  wides.count = 0;
   if (i >= strip.length || startOf(spanAt(strip, i)) >= end) return;
   // Where pixels are fine a column is two of them.
   const grain = width * ratio > 2000 ? 2 : 1, across = Math.ceil(width * ratio / grain), tall = Math.max(1, Math.round(height * ratio));
-  if (!image || image.width !== across * grain || image.height !== tall) {
-    image = new ImageData(across * grain, tall);
-    pixels = new Uint32Array(image.data.buffer);
-  }
-  let narrow = false, firstDot = across, lastDot = 0;
+  ({ image, pixels } = imageOf(across * grain, tall));
+  let narrow = false, firstDot = across, lastDot = 0, cursor = 0;
   const perDot = perPixel * grain / ratio;
-  let cursor = 0;
   while (i < strip.length) {
     const span = spanAt(strip, i), from = startOf(span);
     if (from >= end) break;
@@ -67,7 +75,7 @@ function drawStrip(context, strip, view, y, height) {
       i++;
       continue;
     }
-    if (!narrow) { narrow = true; pixels.fill(0); }
+    if (!narrow) { narrow = true; pixels.fill(under); }
     const dot = Math.max(cursor, Math.floor((from - start) / perDot));
     if (dot >= across) break;
     const dotStart = start + dot * perDot, dotEnd = dotStart + perDot;
@@ -79,9 +87,7 @@ function drawStrip(context, strip, view, y, height) {
     // A span that reaches into the next column goes on there.
     i = endOf(spanAt(strip, last - 1)) > dotEnd ? last - 1 : last;
   }
-  const top = Math.round(y * ratio);
-  if (narrow) context.putImageData(image, Math.round(left * ratio), top, firstDot * grain, 0, (lastDot + 1 - firstDot) * grain, tall);
-  for (let at = 0; at < wides.count; at++) drawSpan(context, wides.span[at], view, y, height);
+  if (narrow) context.putImageData(image, Math.round(left * ratio), Math.round(y * ratio), firstDot * grain, 0, (lastDot + 1 - firstDot) * grain, tall);
 }
 
 // Paints one column at pixel `x`, `grain` pixels wide: acts by their share of its time, waits by theirs in the low part that waits

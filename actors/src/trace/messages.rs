@@ -1,6 +1,6 @@
 //! Messages of a recording: the sending and the taking of each, matched.
 
-use super::record::{Edge, Event, Record};
+use super::record::{Edge, Event, Record, Track};
 use super::recording::Recording;
 use std::collections::HashMap;
 
@@ -36,6 +36,29 @@ impl Recording {
         let mut messages: Vec<Message> = pairs(&self.records).0.into_iter().filter_map(message).collect();
         messages.sort_unstable();
         messages
+    }
+
+    /// For each track the part of the run it belongs to, by one track of that part; none where no step comes by. Tracks are of one part
+    /// if messages that carry the number of a step join them; a number means another step in another part, as in another replica.
+    pub fn parts(&self) -> Vec<Option<Track>> {
+        let mut above: Vec<usize> = (0..self.tracks.len()).collect();
+        let top = |above: &mut Vec<usize>, mut at: usize| {
+            while above[at] != at {
+                above[at] = above[above[at]];
+                at = above[at];
+            }
+            at
+        };
+        let ends = || self.edges.iter().filter(|edge| !edge.by_turn).map(|edge| [edge.from, edge.to]);
+        for [from, to] in ends() {
+            let (from, to) = (top(&mut above, from.0.into()), top(&mut above, to.0.into()));
+            above[from.max(to)] = from.min(to);
+        }
+        let mut parts = vec![None; above.len()];
+        for track in ends().flatten() {
+            parts[usize::from(track.0)] = Some(Track(top(&mut above, track.0.into()) as u16));
+        }
+        parts
     }
 
     /// Ends of messages of which the other end was not recorded, or not in order.

@@ -110,8 +110,8 @@ impl Summary {
     /// The figures of `recording`.
     pub fn of(recording: &Recording) -> Self {
         let (start_ns, end_ns) = window(recording);
-        let mut books =
-            Books { any_stage: recording.tracks.iter().any(|name| is_stage(&name.actor)), ..Books::default() };
+        let any_stage = recording.tracks.iter().any(|name| is_stage(&name.actor));
+        let mut books = Books { any_stage, parts: recording.parts(), ..Books::default() };
         for record in &recording.records {
             let (from_ns, to_ns) = (record.start_ns.max(start_ns), record.end_ns.min(end_ns));
             if from_ns < to_ns {
@@ -210,8 +210,10 @@ impl Summary {
 struct Books {
     any_stage: bool,
     tracks: BTreeMap<Track, (TrackSummary, BTreeMap<Blocked, u64>)>,
-    /// Rows of each step.
-    steps: HashMap<u64, u32>,
+    /// The part of the run that each track belongs to.
+    parts: Vec<Option<Track>>,
+    /// Rows of each step of each part.
+    steps: HashMap<(Option<Track>, u64), u32>,
     /// Acts of stages.
     stages: Vec<(u64, u64)>,
     longest: Vec<LongWait>,
@@ -234,7 +236,8 @@ impl Books {
                 // Saturating, since a file from outside may say anything.
                 own.busy_ns = own.busy_ns.saturating_add(ns);
                 if self.counts(recording, track) {
-                    let most = self.steps.entry(step).or_default();
+                    let part = self.parts.get(track.0 as usize).copied().flatten();
+                    let most = self.steps.entry((part, step)).or_default();
                     *most = rows.max(*most);
                     self.stages.push((from_ns, to_ns));
                 }

@@ -3,7 +3,7 @@
 use super::figures::{bars, figures};
 use super::pack::Columns;
 use super::rows::{Rows, rows};
-use actors::trace::{Counter, Edge, Event, Recording, Summary, Words};
+use actors::trace::{Counter, Edge, Event, Recording, Summary, Track, Words};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(super) fn data(recording: &Recording, summary: &Summary, lonely: u64) -> (Va
     let mut columns = Columns::default();
     let rows = rows(recording, &mut columns);
     arrows(recording, &rows, &mut columns);
-    let (series, left_out) = series(recording, summary, &mut columns);
+    let (series, left_out) = series(recording, summary, &rows, &mut columns);
     let (index, block) = columns.finish();
     let words = Words::new(summary, recording);
     let (start, end) = (summary.start_ns, summary.start_ns.saturating_add(summary.window_ns));
@@ -70,10 +70,10 @@ struct Series {
 }
 
 /// What was counted, as columns of times and values; and how many queues have no chart.
-fn series(recording: &Recording, summary: &Summary, columns: &mut Columns) -> (Vec<Value>, usize) {
+fn series(recording: &Recording, summary: &Summary, whole: &Rows, columns: &mut Columns) -> (Vec<Value>, usize) {
     let mut counters: BTreeMap<Counter, Vec<(u64, u64)>> = BTreeMap::new();
     let mut depths: BTreeMap<Edge, Vec<(u64, u64)>> = BTreeMap::new();
-    let mut rows: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    let mut rows: BTreeMap<(Option<Track>, u64), (u64, u64)> = BTreeMap::new();
     for record in &recording.records {
         match record.event {
             Event::Count { counter, value } => counters.entry(counter).or_default().push((record.start_ns, value)),
@@ -81,7 +81,8 @@ fn series(recording: &Recording, summary: &Summary, columns: &mut Columns) -> (V
                 depths.entry(edge).or_default().push((record.start_ns, messages.into()));
             }
             Event::Act { step, rows: count, .. } if recording.actor(record.track).starts_with("stage ") => {
-                rows.entry(step).or_insert((record.start_ns, count.into()));
+                let part = whole.parts.get(record.track.0 as usize).copied().flatten();
+                rows.entry((part, step)).or_insert((record.start_ns, count.into()));
             }
             Event::Act { .. }
             | Event::Wait(_)

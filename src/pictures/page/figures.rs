@@ -47,18 +47,16 @@ pub(super) fn figures(recording: &Recording, summary: &Summary) -> Vec<Value> {
             figures.extend(times.map(|times| figure(name, three(times), means)));
         }
     }
-    let most = |name: &str| {
-        let named = |counter: &&actors::trace::CounterSummary| recording.counter(counter.counter) == name;
-        summary.counters.iter().find(named).map(|counter| counter.max)
+    // Each replica counts its own.
+    let most = |name: &str| -> Vec<u64> {
+        let named = summary.counters.iter().filter(|counter| recording.counter(counter.counter) == name);
+        named.map(|counter| counter.max).collect()
     };
-    if let Some(pages) = most("pool: pages in use") {
-        figures.push(figure(
-            "pages in use, at most",
-            pages.to_string(),
-            "pages of key/value memory that sequences held",
-        ));
+    if let Some(pages) = most("pool: pages in use").into_iter().max() {
+        let means = "pages of key/value memory that the sequences of a replica held";
+        figures.push(figure("pages in use, at most", pages.to_string(), means));
     }
-    if let Some(count) = most("batcher: preemptions so far") {
+    if let Some(count) = most("batcher: preemptions so far").into_iter().reduce(u64::saturating_add) {
         figures.push(figure("preemptions", count.to_string(), "sequences sent back to the queue for want of memory"));
     }
     figures

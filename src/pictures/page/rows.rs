@@ -37,8 +37,8 @@ pub(super) struct Rows {
     pub(super) spans: usize,
     /// The row of each track's acts.
     pub(super) of_track: BTreeMap<Track, u16>,
-    /// Which tracks are joined by messages of steps: a step of one is the same step of another.
-    pub(super) parts: Vec<Option<usize>>,
+    /// The part of the run that each track belongs to.
+    pub(super) parts: Vec<Option<Track>>,
 }
 
 /// Enters all spans of `recording` into `columns`.
@@ -61,7 +61,7 @@ pub(super) fn rows(recording: &Recording, columns: &mut Columns) -> Rows {
     let mut order: Vec<(Sort, Track)> = tracks.keys().copied().collect();
     order.sort_by_key(|(sort, track)| (*sort, lanes.get(recording.lane(*track)), *track));
     let mut packing = Packing::default();
-    let mut whole = Rows { rows: vec![], waits: vec![], spans: 0, of_track: BTreeMap::new(), parts: parts(recording) };
+    let mut whole = Rows { rows: vec![], waits: vec![], spans: 0, of_track: BTreeMap::new(), parts: recording.parts() };
     for (sort, track) in order {
         for (level, records) in levels(&tracks[&(sort, track)]).into_iter().enumerate() {
             let from = packing.columns.start.len();
@@ -75,7 +75,7 @@ pub(super) fn rows(recording: &Recording, columns: &mut Columns) -> Rows {
                 Sort::Mark => ("mark", recording.lane(track), recording.actor(track)),
             };
             let does = recording.tracks.get(track.0 as usize).map_or("", |name| &name.does);
-            let part = whole.parts.get(track.0 as usize).copied().flatten();
+            let part = whole.parts.get(track.0 as usize).copied().flatten().map(|track| track.0);
             whole
                 .rows
                 .push(json!({"sort": sort, "lane": lane, "name": name, "does": does, "level": level, "part": part,
@@ -97,28 +97,6 @@ fn class(wait: Wait) -> &'static str {
         Wait::Credit(_) => "credit",
         Wait::Outside(_) => "outside",
     }
-}
-
-/// Which tracks are joined by messages that carry the number of a step; each part by one of its tracks.
-fn parts(recording: &Recording) -> Vec<Option<usize>> {
-    let mut above: Vec<usize> = (0..recording.tracks.len()).collect();
-    let top = |above: &mut Vec<usize>, mut at: usize| {
-        while above[at] != at {
-            above[at] = above[above[at]];
-            at = above[at];
-        }
-        at
-    };
-    let ends = || recording.edges.iter().filter(|edge| !edge.by_turn).map(|edge| (edge.from.0, edge.to.0));
-    for (from, to) in ends() {
-        let (from, to) = (top(&mut above, from.into()), top(&mut above, to.into()));
-        above[from.max(to)] = from.min(to);
-    }
-    let mut parts = vec![None; above.len()];
-    for track in ends().flat_map(|(from, to)| [from, to]) {
-        parts[usize::from(track)] = Some(top(&mut above, track.into()));
-    }
-    parts
 }
 
 /// Spans, sorted by their start, in levels without overlap.

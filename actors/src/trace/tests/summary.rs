@@ -137,6 +137,23 @@ fn figures_are_of_the_window_and_idleness_has_its_causes() {
 }
 
 #[test]
+fn replicas_count_their_own_steps() {
+    // Two stages: step 0 of one is step 0 of the other only where messages join them.
+    let mut hand = Hand::new().act(FIRST, 0, 10, 0).act(SECOND, 0, 10, 0);
+    let steps = |hand: &Hand| Summary::of(&hand.recording).steps;
+    assert_eq!(steps(&hand), 1);
+    hand.recording.edges = vec![
+        EdgeName { from: BATCHER, to: FIRST, ..EdgeName::default() },
+        EdgeName { from: SECOND, to: SAMPLER, ..EdgeName::default() },
+    ];
+    assert_eq!(hand.recording.parts(), [Some(BATCHER), Some(BATCHER), Some(SECOND), Some(SECOND)]);
+    assert_eq!((steps(&hand), Summary::of(&hand.recording).rows), (2, 8));
+    // Messages that count turns join nothing.
+    hand.recording.edges.push(EdgeName { from: FIRST, to: SECOND, by_turn: true, ..EdgeName::default() });
+    assert_eq!(steps(&hand), 2);
+}
+
+#[test]
 fn after_a_loss_the_window_begins_where_every_lane_has_records() {
     let mut hand = steps(100, 40, 100);
     hand.recording.lost = 5;

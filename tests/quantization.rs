@@ -7,7 +7,7 @@ mod told;
 
 use families::{Kind, families};
 use graph::WeightType;
-use graph::plan::{Quantization, Role, WeightSpec};
+use graph::plan::{Quantization, WeightSpec};
 use millstream::{Capture, Checkpoint, Engine, EngineBuilder, Generation};
 use told::{Bits, bits, builder, engine, prompt, rows, run_parity};
 
@@ -54,11 +54,7 @@ fn eight_bits_give_the_tokens_of_the_reference() {
 /// The weights of a plan.
 fn weights(builder: &EngineBuilder) -> Vec<WeightSpec> {
     let (_, plan) = builder.plan().expect("a plan");
-    let programs = plan.data().actors.iter().filter_map(|actor| match &actor.role {
-        Role::Stage { program, .. } => Some(program.weights.clone()),
-        Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => None,
-    });
-    programs.flatten().collect()
+    plan.data().programs().flat_map(|program| program.weights.clone()).collect()
 }
 
 #[test]

@@ -3,8 +3,9 @@
 mod common;
 
 use common::{millstream, refuses};
-use graph::plan::{Role, WeightUse};
-use millstream::checkpoint::{Checkpoint, LoadFormat};
+use graph::plan::{WeightSpec, WeightUse};
+use millstream::checkpoint::{Checkpoint, LoadFormat, TensorRows};
+use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::{Path, PathBuf};
 
@@ -57,11 +58,8 @@ fn weights_are_widened_to_the_type_of_the_configuration_and_that_is_said() {
         let (architecture, plan) = builder.plan().expect("a plan");
         let note = format!("{count} weights are stored as {method} and widened when they are loaded");
         assert!(architecture.notes.contains(&note), "{:?}", architecture.notes);
-        let programs = plan.data().actors.iter().filter_map(|actor| match &actor.role {
-            Role::Stage { program, .. } => Some(program),
-            Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => None,
-        });
-        let matrices = programs.flat_map(|program| &program.weights).filter(|spec| spec.used != WeightUse::Vector);
+        let matrices =
+            plan.data().programs().flat_map(|program| &program.weights).filter(|spec| spec.used != WeightUse::Vector);
         assert!(matrices.into_iter().all(|spec| spec.dtype == graph::WeightType::Bf16), "{name}");
     }
 }
@@ -158,4 +156,82 @@ fn methods_that_are_not_read_are_refused_by_the_binary() {
     let methods = "gptq, awq, fp8, fbgemm_fp8, compressed-tensors or mxfp4";
     let message = format!("{}: quantization_config.quant_method is \"hqq\", must be {methods}", file.display());
     refuses(&["plan", "--model", &dir.display().to_string()], 78, &message);
+}
+
+/// Names and types that quantised weights are made of, or might be said to be.
+const PARTS: [&str; 12] = [
+    "w.weight",
+    "w.weight_scale",
+    "w.weight_scale_inv",
+    "w.weight_zero_point",
+    "w.qweight",
+    "w.qzeros",
+    "w.scales",
+    "w.g_idx",
+    "w.weight_packed",
+    "w.weight_shape",
+    "w.weight_global_scale",
+    "w_blocks",
+];
+const TYPES: [Dtype; 8] =
+    [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::I32, Dtype::I8, Dtype::U8, Dtype::F8_E4M3, Dtype::I64];
+const LENGTHS: [usize; 9] = [0, 1, 2, 3, 4, 8, 12, 32, 64];
+
+const METHODS: [&str; 6] = [
+    r#"{"quant_method": "gptq", "bits": 4, "group_size": 32, "sym": false}"#,
+    r#"{"quant_method": "awq", "bits": 4, "group_size": 8}"#,
+    r#"{"quant_method": "fp8", "weight_block_size": [8, 8]}"#,
+    r#"{"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 4, "group_size": 32}}}}"#,
+    r#"{"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 8}}}}"#,
+    r#"{"quant_method": "mxfp4"}"#,
+];
+
+/// A tensor of these, with bytes that are all the same.
+fn strange() -> impl Strategy<Value = (&'static str, Dtype, Vec<usize>, u8)> {
+    let shape = proptest::collection::vec(proptest::sample::select(&LENGTHS), 0..4);
+    (proptest::sample::select(&PARTS), proptest::sample::select(&TYPES), shape, proptest::num::u8::ANY)
+}
+
+proptest! {
+    #[test]
+    fn no_tensors_that_are_said_to_be_quantised_are_a_panic(
+        method in proptest::sample::select(&METHODS),
+        parts in proptest::collection::vec(strange(), 1..6),
+    ) {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("quantized-strange");
+        std::fs::create_dir_all(&dir).expect("a folder");
+        std::fs::write(dir.join("config.json"), format!("{{\"quantization_config\": {method}}}")).expect("a file");
+        let tensors: std::collections::BTreeMap<&str, Raw> = parts
+            .into_iter()
+            .map(|(name, dtype, shape, byte)| {
+                let bytes = vec![byte; shape.iter().product::<usize>() * dtype.bitsize() / 8];
+                (name, (dtype, shape, bytes))
+            })
+            .collect();
+        let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
+            (name, TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as elements"))
+        });
+        let file = safetensors::serialize(views, None).expect("tensors are written");
+        std::fs::write(dir.join("model.safetensors"), file).expect("room on the disk");
+        let Ok(checkpoint) = Checkpoint::open(&dir, LoadFormat::Read) else { return Ok(()) };
+        for name in ["w.weight", "w"] {
+            for (n, k) in LENGTHS.into_iter().flat_map(|n| LENGTHS.map(|k| (n as u32, k as u32))) {
+                let spec = WeightSpec {
+                    name: name.into(),
+                    dims: vec![n, k],
+                    stored: None,
+                    cut: None,
+                    used: WeightUse::Panels,
+                    n,
+                    k,
+                    sum_parts: 1,
+                    dtype: graph::WeightType::F32,
+                    integer: false,
+                };
+                let Ok(rows) = TensorRows::new(&checkpoint, &spec) else { continue };
+                let mut row = vec![0; rows.width() * rows.dtype().bytes()];
+                (0..rows.rows()).for_each(|number| rows.copy_row(number, &mut row));
+            }
+        }
+    }
 }

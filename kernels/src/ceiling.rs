@@ -6,6 +6,7 @@
 use crate::isa::{Isa, Kernel, Simd};
 use crate::memory::Memory;
 use crate::team::Team;
+use graph::WeightType;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -80,6 +81,31 @@ impl Kernel for MultiplyAdd {
     }
 }
 
+/// Products of bytes, or of halves of words, and their sums.
+struct Products {
+    bytes: bool,
+}
+
+impl Kernel for Products {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let (factor, term) = (s.splat_word(black_box(0x0101_0101)), s.splat_word(black_box(3)));
+        let mut chains = [s.splat_word(black_box(1)); CHAINS];
+        for _ in 0..FMA_TURNS {
+            for chain in &mut chains {
+                *chain = if self.bytes {
+                    s.add_halves(s.multiply_bytes(*chain, factor), term)
+                } else {
+                    s.add_words(s.multiply_halves(*chain, factor), term)
+                };
+            }
+        }
+        black_box(chains.map(|chain| s.lanes(s.floats(chain))));
+    }
+}
+
 /// Runs `piece` on all threads until `length` is over; pieces a second of wall time.
 fn rate(team: &Team, length: Duration, piece: &(dyn Fn(usize) + Sync)) -> f64 {
     let (next, start) = (AtomicUsize::new(0), Instant::now());
@@ -107,6 +133,14 @@ pub fn read_bandwidth(team: &Team, memory: &Memory) -> f64 {
 pub fn fma_peak(team: &Team) -> f64 {
     let isa = Isa::detect();
     rate(team, LENGTH, &|_| isa.run(MultiplyAdd)) * (FMA_TURNS * CHAINS * 8 * 2) as f64
+}
+
+/// Operations a second that the team does in products of integers and their sums, as contractions with weights of this type make them: 16 bits
+/// by 16 where codes have 8 bits, 8 bits by 8 with sums of 16 where they have 4.
+pub fn integer_peak(team: &Team, weights: WeightType) -> f64 {
+    let (isa, bytes) = (Isa::detect(), weights == WeightType::Q4_0);
+    let operations = if bytes { 64 } else { 32 };
+    rate(team, LENGTH, &|_| isa.run(Products { bytes })) * (FMA_TURNS * CHAINS * operations) as f64
 }
 
 /// What [`compare`] found.
@@ -167,6 +201,12 @@ mod tests {
             assert!(read_bandwidth(&team(2), &Memory::zeroed(bytes)) > 0.0);
         }
         assert!(fma_peak(&team(2)) > 0.0);
+        assert!(
+            [WeightType::Q8_0, WeightType::Q4_0]
+                .map(|weights| integer_peak(&team(2), weights))
+                .into_iter()
+                .all(|peak| peak > 0.0)
+        );
     }
 
     #[test]

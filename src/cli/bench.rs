@@ -8,9 +8,10 @@ use super::tell::tell;
 use super::{Failure, args};
 use crate::engine::{Ended, Engine, Generation, Output, Stream, gpu_model};
 use actors::trace::Trace;
+use graph::WeightType;
 use graph::plan::cost::{Cost, Stretch, step_cost};
-use graph::plan::{Role, WeightSpec};
-use kernels::ceiling::{Comparison, compare, fma_peak, median, read_bandwidth};
+use graph::plan::{Plan, WeightSpec};
+use kernels::ceiling::{Comparison, compare, fma_peak, integer_peak, median, read_bandwidth};
 use kernels::{Memory, Team, TeamSpec};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -83,11 +84,13 @@ impl Test {
     }
 
     /// What it can be bound by.
-    fn limits(self) -> &'static [Limit] {
+    fn limits(self, engine: &Engine) -> Vec<Limit> {
+        let integers = integers(engine.plan()).map(Limit::Products);
+        let operations = integers.unwrap_or(Limit::MultiplyAdds);
         match self {
-            Self::Prompt { .. } => &[Limit::MultiplyAdds],
-            Self::Generate { batch: 1, .. } => &[Limit::Reads],
-            Self::Generate { .. } => &[Limit::Reads, Limit::MultiplyAdds],
+            Self::Prompt { .. } => vec![operations],
+            Self::Generate { batch: 1, .. } => vec![Limit::Reads],
+            Self::Generate { .. } => vec![Limit::Reads, operations],
         }
     }
 
@@ -105,6 +108,11 @@ impl Test {
     }
 }
 
+/// The weights that are multiplied as integers, if a plan has any.
+fn integers(plan: &Plan) -> Option<WeightType> {
+    plan.data().programs().flat_map(|program| &program.weights).find(|spec| spec.integer).map(|spec| spec.dtype)
+}
+
 /// What a machine cannot exceed.
 #[derive(Clone, Copy)]
 enum Limit {
@@ -112,6 +120,8 @@ enum Limit {
     Reads,
     /// f32 operations a second in multiply-adds.
     MultiplyAdds,
+    /// Operations a second in products of integers, where weights of this type are multiplied so.
+    Products(WeightType),
 }
 
 impl Limit {
@@ -119,7 +129,7 @@ impl Limit {
     fn amount(self, cost: Cost) -> f64 {
         match self {
             Self::Reads => cost.bytes as f64,
-            Self::MultiplyAdds => cost.flops as f64,
+            Self::MultiplyAdds | Self::Products(_) => cost.flops as f64,
         }
     }
 
@@ -127,6 +137,7 @@ impl Limit {
         match self {
             Self::Reads => "GB/s",
             Self::MultiplyAdds => "GFLOP/s",
+            Self::Products(_) => "GOP/s",
         }
     }
 }
@@ -150,6 +161,7 @@ impl Machine {
         let once = || match limit {
             Limit::Reads => read_bandwidth(&self.team, &self.memory),
             Limit::MultiplyAdds => fma_peak(&self.team),
+            Limit::Products(weights) => integer_peak(&self.team, weights),
         };
         let all = || {
             // A core that is not ours to use is no reason to stop: the thread runs where it may.
@@ -199,7 +211,7 @@ struct Row {
 fn measure(engine: &Engine, machine: Option<&Machine>, test: Test, rounds: usize) -> Result<Row, Failure> {
     let (tokens, cost) = test.work(engine);
     let repeats = ((test.run(engine)? * 0.1 / MEASUREMENT) as usize).clamp(1, REPEATS_MAX);
-    let limits = if machine.is_some() { test.limits() } else { &[] };
+    let limits = if machine.is_some() { test.limits(engine) } else { vec![] };
     let (mut ceilings, mut seconds) = (vec![vec![]; limits.len()], vec![]);
     for _ in 0..rounds {
         let mut look = || {
@@ -239,11 +251,8 @@ impl Head {
         // Parts of one tensor begin at different places of it.
         let part = |spec: &WeightSpec| spec.stored.as_ref().map_or(0, |stored| stored.offset);
         let mut weights: BTreeMap<(&str, u64), &WeightSpec> = BTreeMap::new();
-        for actor in &data.actors {
-            if let Role::Stage { program, .. } = &actor.role {
-                weights.extend(program.weights.iter().map(|spec| ((spec.name.as_str(), part(spec)), spec)));
-            }
-        }
+        let all = data.programs().flat_map(|program| &program.weights);
+        weights.extend(all.map(|spec| ((spec.name.as_str(), part(spec)), spec)));
         let elements = |spec: &&WeightSpec| spec.dims.iter().map(|&len| u64::from(len)).product::<u64>();
         Self {
             model: format!("{} {}L", data.family, data.layers),
@@ -291,7 +300,7 @@ impl Row {
             Test::Generate { tokens, batch } => (0, tokens, batch),
         };
         let share = |(limit, found): &(Limit, Comparison)| {
-            json!({"limit": match limit { Limit::Reads => "read", Limit::MultiplyAdds => "fma" },
+            json!({"limit": match limit { Limit::Reads => "read", Limit::MultiplyAdds => "fma", Limit::Products(_) => "integer" },
                 "share": found.share, "share_least": found.range.0, "share_most": found.range.1,
                 "ceiling": found.ceiling, "rate": found.rate, "rounds_kept": found.kept, "rounds_dropped": found.dropped})
         };

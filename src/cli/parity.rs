@@ -6,7 +6,7 @@ use crate::engine::{Ended, Engine, Generation, Output, Token};
 use crate::{Capture, Checkpoint, Error};
 use actors::trace::Trace;
 use graph::DType;
-use graph::plan::{Role, WeightSpec};
+use graph::plan::{Program, WeightSpec};
 use serde_json::{Value, json};
 
 /// Reference of one prompt.
@@ -77,12 +77,10 @@ pub(super) fn rounds(engine: &Engine, checkpoint: &Checkpoint) -> bool {
             .weight_dtype(&weight.name)
             .is_some_and(|stored| weight.dtype.plain().is_none_or(|dtype| stored.bytes() > dtype.bytes()))
     };
-    engine.plan().data().actors.iter().any(|actor| match &actor.role {
-        Role::Stage { program, .. } => {
-            program.caches.iter().any(|cache| cache.dtype != DType::F32) || program.weights.iter().any(narrowed)
-        }
-        Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => false,
-    })
+    let narrows = |program: &Program| {
+        program.caches.iter().any(|cache| cache.dtype != DType::F32) || program.weights.iter().any(narrowed)
+    };
+    engine.plan().data().programs().any(narrows)
 }
 
 fn compare(engine: &Engine, case: &Case, tolerance: f32) -> Result<Found, Failure> {

@@ -1,6 +1,6 @@
 //! The fixtures of all families, found in their folder: who adds a family adds a folder there, and every test has it.
 
-use graph::plan::{Call, Role};
+use graph::plan::Call;
 use millstream::checkpoint::{Checkpoint, LoadFormat};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -33,11 +33,8 @@ static FOUND: LazyLock<Vec<(String, Kind)>> = LazyLock::new(|| {
 fn kind(name: &str) -> Kind {
     let checkpoint = Checkpoint::open(&fixture(name), LoadFormat::Mmap).expect("a fixture opens");
     let (_, plan) = millstream::Engine::builder(checkpoint).plan().expect("a plan");
-    let programs = plan.data().actors.iter().filter_map(|actor| match &actor.role {
-        Role::Stage { program, .. } => Some(program),
-        Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => None,
-    });
-    let routes = programs.flat_map(|program| &program.calls).any(|call| matches!(call, Call::Route { .. }));
+    let routes =
+        plan.data().programs().flat_map(|program| &program.calls).any(|call| matches!(call, Call::Route { .. }));
     match (plan.slots() > 0, routes) {
         (true, _) => Kind::Recurrent,
         (false, true) => Kind::Experts,

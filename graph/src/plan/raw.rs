@@ -267,3 +267,13 @@ pub struct RawPlan {
     /// Channels.
     pub channels: Vec<Channel>,
 }
+
+impl RawPlan {
+    /// The programs of all stages.
+    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+        self.actors.iter().filter_map(|actor| match &actor.role {
+            Role::Stage { program, .. } => Some(program),
+            Role::Batcher | Role::Pool { .. } | Role::Feed | Role::Communicator { .. } | Role::Sampler { .. } => None,
+        })
+    }
+}

@@ -29,18 +29,18 @@ fn pair(low: i16, high: i16) -> u32 {
     u32::from(low.cast_unsigned()) | (u32::from(high.cast_unsigned()) << 16)
 }
 
-/// Multiplies the sums of products by both scales and adds them.
+/// Multiplies the sums of a block's products by both scales and adds them.
 #[inline(always)]
-fn finish<S: Simd, const R: usize, const P: usize>(
+fn finish<S: Simd, L: AsRef<[[u32; 8]]>, const R: usize, const P: usize>(
     s: S,
-    words: [&[u32; 8]; P],
+    lines: [&L; P],
     x: &[u32; R],
-    products: &[[[S::V; 2]; P]; R],
+    products: &[[[S::I; 2]; P]; R],
     sums: &mut [[[S::V; 2]; P]; R],
 ) {
     let mut of_weights = [[s.zero(); 2]; P];
     for p in 0..P {
-        let [low, high] = halves(scales(words[p]));
+        let [low, high] = halves(scales(&lines[p].as_ref()[0]));
         of_weights[p] = [s.widen_f16(low), s.widen_f16(high)];
     }
     for r in 0..R {
@@ -48,7 +48,7 @@ fn finish<S: Simd, const R: usize, const P: usize>(
         for p in 0..P {
             for half in 0..2 {
                 let scale = s.mul(of_weights[p][half], scale);
-                sums[r][p][half] = s.fma(products[r][p][half], scale, sums[r][p][half]);
+                sums[r][p][half] = s.fma(s.floats(products[r][p][half]), scale, sums[r][p][half]);
             }
         }
     }
@@ -98,17 +98,7 @@ impl Integer for Q8_0 {
                 }
             }
         }
-        let mut products = [[[s.zero(); 2]; P]; R];
-        for r in 0..R {
-            for p in 0..P {
-                products[r][p] = [s.floats(words[r][p][0]), s.floats(words[r][p][1])];
-            }
-        }
-        let mut scales = [&lines[0][0]; P];
-        for p in 0..P {
-            scales[p] = &lines[p][0];
-        }
-        finish(s, scales, &x[16], &products, sums);
+        finish(s, lines, &x[16], &words, sums);
     }
 }
 
@@ -161,18 +151,14 @@ impl Integer for Q4_0 {
                 }
             }
         }
-        let (ones, mut products) = (s.splat_word(0x0001_0001), [[[s.zero(); 2]; P]; R]);
+        let ones = s.splat_word(0x0001_0001);
         for r in 0..R {
             for p in 0..P {
                 for half in 0..2 {
-                    products[r][p][half] = s.floats(s.multiply_halves(halves[r][p][half], ones));
+                    halves[r][p][half] = s.multiply_halves(halves[r][p][half], ones);
                 }
             }
         }
-        let mut scales = [&lines[0][0]; P];
-        for p in 0..P {
-            scales[p] = &lines[p][0];
-        }
-        finish(s, scales, &x[9], &products, sums);
+        finish(s, lines, &x[9], &halves, sums);
     }
 }

@@ -2,7 +2,7 @@
 //! the core meanwhile; many rows go by in groups, panel by panel.
 
 use super::{GROUP_BLOCKS, Strip, tree};
-use crate::isa::{Kernel, Simd};
+use crate::isa::{Kernel, Simd, sum_lanes};
 use crate::panel::{BLOCK_ROWS, Integer, LANES, store_lanes};
 use std::ops::Range;
 
@@ -38,16 +38,17 @@ impl<F: Integer, const R: usize> Kernel for Pack<'_, F, R> {
     }
 }
 
-/// The scale of 32 values and their codes.
+/// The scale of 32 values and their codes. Of values that are not all finite the scale is no number, so that what they are multiplied into is none.
 #[inline(always)]
 fn quantize<S: Simd>(s: S, values: &[f32; 32]) -> (f32, [i8; 32]) {
     let eights = values.as_chunks::<8>().0;
-    let (minus, mut largest) = (s.splat(-1.0), s.zero());
+    let (minus, mut largest, mut nothing) = (s.splat(-1.0), s.zero(), s.zero());
     for eight in eights {
         let value = s.load(eight);
         largest = s.max(s.max(value, s.mul(value, minus)), largest);
+        nothing = s.fma(value, s.zero(), nothing);
     }
-    let largest = s.lanes(largest).into_iter().fold(0.0f32, f32::max);
+    let largest = s.lanes(largest).into_iter().fold(0.0f32, f32::max) + sum_lanes(s.lanes(nothing));
     let inverse = s.splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
     let mut codes = [0; 32];
     for (eight, codes) in eights.iter().zip(codes.as_chunks_mut::<8>().0) {

@@ -84,6 +84,30 @@ fn parts_that_share_x_have_the_bits_they_have_alone() {
 }
 
 #[test]
+fn a_row_that_is_no_number_gives_none_and_leaves_the_others_alone() {
+    for isa in sets() {
+        for kind in kinds() {
+            let (n, k) = (33, 128);
+            let w = [panels(n, k, kind)];
+            for (rows, bad) in [(1, 0), (5, 3), (9, 7)] {
+                let clean = numbers(5, rows * k);
+                let wanted = compute(isa, 1, &w, &clean, rows).remove(0);
+                for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                    let mut x = clean.clone();
+                    x[bad * k + 70] = value;
+                    let found = compute(isa, 1, &w, &x, rows).remove(0);
+                    for (row, (found, wanted)) in found.chunks(n).zip(wanted.chunks(n)).enumerate() {
+                        let alike = bits(found) == bits(wanted);
+                        let none = found.iter().all(|y| !y.is_finite());
+                        assert!(if row == bad { none } else { alike }, "{kind:?} row {row} of {rows}, {value}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn quantised_weights_have_the_bits_of_their_widened_ones() {
     for isa in sets() {
         for dtype in [WeightType::Q8_0, WeightType::Q4_0] {

@@ -10,48 +10,82 @@ use super::blocks::{Q4_0, Q8_0, Quantized, scales};
 use super::formats::halves;
 use crate::isa::Simd;
 
-/// A format whose codes are multiplied as integers.
-pub(crate) trait Integer: Quantized {
-    /// Words that a block of a row has: its codes, and what else its products need, its scale last.
+/// A format whose codes are multiplied as integers. A word of the weights has codes for two words of a row, each with half of them.
+pub(crate) trait Integer: Quantized<Line: AsRef<[[u32; 8]]>> {
+    /// Words that a block of a row has: two for each word of the weights, whatever else its products need, and its scale last.
     const WORDS: usize;
     /// Lays the 32 codes of a row's block out; `word(number, value)` for every word but the scale.
     fn lay_out(codes: &[i8; 32], word: impl FnMut(usize, u32));
-    /// Adds the products of one block of R rows and P panels to the sums.
-    fn add_block<S: Simd, const R: usize, const P: usize>(
-        s: S,
-        lines: [&Self::Line; P],
-        x: &[[u32; R]],
-        sums: &mut [[[S::V; 2]; P]; R],
-    );
+    /// What the sums of products of a block begin with.
+    fn begin<const R: usize>(x: &[[u32; R]], row: usize) -> u32;
+    /// The first half of the codes in some words.
+    fn first<S: Simd>(s: S, words: S::I) -> S::I;
+    /// The second half of them.
+    fn second<S: Simd>(s: S, words: S::I) -> S::I;
+    /// Adds the products of codes to their sums.
+    fn add<S: Simd>(s: S, codes: S::I, x: S::I, sums: S::I) -> S::I;
+    /// The sum of each word, of the sums that it has.
+    fn whole<S: Simd>(s: S, sums: S::I) -> S::I;
 }
 
-fn pair(low: i16, high: i16) -> u32 {
-    u32::from(low.cast_unsigned()) | (u32::from(high.cast_unsigned()) << 16)
+/// Words of an output's codes in a block, and those of a row that belong to them.
+const fn words<F: Integer>() -> usize {
+    (size_of::<F::Line>() / size_of::<[u32; 8]>() - 1) / 2
 }
 
-/// Multiplies the sums of a block's products by both scales and adds them.
+/// Adds the products of one block of R rows and P panels to the sums.
 #[inline(always)]
-fn finish<S: Simd, L: AsRef<[[u32; 8]]>, const R: usize, const P: usize>(
+pub(crate) fn add_block<S: Simd, F: Integer, const R: usize, const P: usize>(
     s: S,
-    lines: [&L; P],
-    x: &[u32; R],
-    products: &[[[S::I; 2]; P]; R],
+    lines: [&F::Line; P],
+    x: &[[u32; R]],
     sums: &mut [[[S::V; 2]; P]; R],
 ) {
+    let mut products = [[[s.splat_word(0); 2]; P]; R];
+    for r in 0..R {
+        products[r] = [[s.splat_word(F::begin(x, r)); 2]; P];
+    }
+    for word in 0..words::<F>() {
+        for which in 0..2 {
+            let mut w = [[s.splat_word(0); 2]; P];
+            for p in 0..P {
+                let codes = &lines[p].as_ref()[1 + 2 * word..][..2];
+                for half in 0..2 {
+                    w[p][half] = if which == 0 {
+                        F::first(s, s.load_words(&codes[half]))
+                    } else {
+                        F::second(s, s.reload_words(&codes[half]))
+                    };
+                }
+            }
+            for r in 0..R {
+                let x = s.splat_word(x[2 * word + which][r]);
+                for p in 0..P {
+                    for half in 0..2 {
+                        products[r][p][half] = F::add(s, w[p][half], x, products[r][p][half]);
+                    }
+                }
+            }
+        }
+    }
     let mut of_weights = [[s.zero(); 2]; P];
     for p in 0..P {
         let [low, high] = halves(scales(&lines[p].as_ref()[0]));
         of_weights[p] = [s.widen_f16(low), s.widen_f16(high)];
     }
     for r in 0..R {
-        let scale = s.splat(f32::from_bits(x[r]));
+        let scale = s.splat(f32::from_bits(x[F::WORDS - 1][r]));
         for p in 0..P {
             for half in 0..2 {
-                let scale = s.mul(of_weights[p][half], scale);
-                sums[r][p][half] = s.fma(s.floats(products[r][p][half]), scale, sums[r][p][half]);
+                let (scale, whole) = (s.mul(of_weights[p][half], scale), F::whole(s, products[r][p][half]));
+                sums[r][p][half] = s.fma(s.floats(whole), scale, sums[r][p][half]);
             }
         }
     }
+}
+
+fn pair(low: i16, high: i16) -> u32 {
+    u32::from(low.cast_unsigned()) | (u32::from(high.cast_unsigned()) << 16)
 }
 
 impl Integer for Q8_0 {
@@ -67,38 +101,28 @@ impl Integer for Q8_0 {
     }
 
     #[inline(always)]
-    fn add_block<S: Simd, const R: usize, const P: usize>(
-        s: S,
-        lines: [&Self::Line; P],
-        x: &[[u32; R]],
-        sums: &mut [[[S::V; 2]; P]; R],
-    ) {
-        let mut words = [[[s.splat_word(0); 2]; P]; R];
-        for quad in 0..8 {
-            for which in 0..2 {
-                let mut w = [[s.splat_word(0); 2]; P];
-                for p in 0..P {
-                    let codes = &lines[p][1 + 2 * quad..][..2];
-                    for half in 0..2 {
-                        w[p][half] = if which == 0 {
-                            s.low_bytes(s.load_words(&codes[half]))
-                        } else {
-                            s.high_bytes(s.reload_words(&codes[half]))
-                        };
-                    }
-                }
-                for r in 0..R {
-                    let x = s.splat_word(x[2 * quad + which][r]);
-                    for p in 0..P {
-                        for half in 0..2 {
-                            let products = s.multiply_halves(w[p][half], x);
-                            words[r][p][half] = s.add_words(words[r][p][half], products);
-                        }
-                    }
-                }
-            }
-        }
-        finish(s, lines, &x[16], &words, sums);
+    fn begin<const R: usize>(_x: &[[u32; R]], _row: usize) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn first<S: Simd>(s: S, words: S::I) -> S::I {
+        s.low_bytes(words)
+    }
+
+    #[inline(always)]
+    fn second<S: Simd>(s: S, words: S::I) -> S::I {
+        s.high_bytes(words)
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(s: S, codes: S::I, x: S::I, sums: S::I) -> S::I {
+        s.add_words(sums, s.multiply_halves(codes, x))
+    }
+
+    #[inline(always)]
+    fn whole<S: Simd>(_s: S, sums: S::I) -> S::I {
+        sums
     }
 }
 
@@ -117,48 +141,27 @@ impl Integer for Q4_0 {
     }
 
     #[inline(always)]
-    fn add_block<S: Simd, const R: usize, const P: usize>(
-        s: S,
-        lines: [&Self::Line; P],
-        x: &[[u32; R]],
-        sums: &mut [[[S::V; 2]; P]; R],
-    ) {
-        let mut halves = [[[s.splat_word(0); 2]; P]; R];
-        for r in 0..R {
-            halves[r] = [[s.splat_word(x[8][r]); 2]; P];
-        }
-        for run in 0..4 {
-            for which in 0..2 {
-                let mut w = [[s.splat_word(0); 2]; P];
-                for p in 0..P {
-                    let codes = &lines[p][1 + 2 * run..][..2];
-                    for half in 0..2 {
-                        w[p][half] = if which == 0 {
-                            s.low_nibbles(s.load_words(&codes[half]))
-                        } else {
-                            s.high_nibbles(s.reload_words(&codes[half]))
-                        };
-                    }
-                }
-                for r in 0..R {
-                    let x = s.splat_word(x[2 * run + which][r]);
-                    for p in 0..P {
-                        for half in 0..2 {
-                            let products = s.multiply_bytes(w[p][half], x);
-                            halves[r][p][half] = s.add_halves(halves[r][p][half], products);
-                        }
-                    }
-                }
-            }
-        }
-        let ones = s.splat_word(0x0001_0001);
-        for r in 0..R {
-            for p in 0..P {
-                for half in 0..2 {
-                    halves[r][p][half] = s.multiply_halves(halves[r][p][half], ones);
-                }
-            }
-        }
-        finish(s, lines, &x[9], &halves, sums);
+    fn begin<const R: usize>(x: &[[u32; R]], row: usize) -> u32 {
+        x[8][row]
+    }
+
+    #[inline(always)]
+    fn first<S: Simd>(s: S, words: S::I) -> S::I {
+        s.low_nibbles(words)
+    }
+
+    #[inline(always)]
+    fn second<S: Simd>(s: S, words: S::I) -> S::I {
+        s.high_nibbles(words)
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(s: S, codes: S::I, x: S::I, sums: S::I) -> S::I {
+        s.add_halves(sums, s.multiply_bytes(codes, x))
+    }
+
+    #[inline(always)]
+    fn whole<S: Simd>(s: S, sums: S::I) -> S::I {
+        s.multiply_halves(sums, s.splat_word(0x0001_0001))
     }
 }

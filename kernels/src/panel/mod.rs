@@ -10,7 +10,7 @@ mod integer;
 
 pub(crate) use blocks::{Q4_0, Q8_0, Quantized};
 pub(crate) use formats::{Bf16, F16, F32, Format, Plain};
-pub(crate) use integer::Integer;
+pub(crate) use integer::{Integer, add_block};
 
 use crate::isa::{Kernel, Simd};
 use formats::halves;

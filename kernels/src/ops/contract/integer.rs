@@ -3,7 +3,7 @@
 
 use super::{GROUP_BLOCKS, Strip, tree};
 use crate::isa::{Kernel, Simd, sum_lanes};
-use crate::panel::{BLOCK_ROWS, Integer, LANES, store_lanes};
+use crate::panel::{BLOCK_ROWS, Integer, LANES, add_block, store_lanes};
 use std::ops::Range;
 
 /// Bytes that prefetches run ahead of a panel's stream.
@@ -146,7 +146,7 @@ impl<F: Integer, const R: usize, const P: usize> Kernel for Add<'_, F, R, P> {
                     s.prefetch(at.wrapping_add(AHEAD + touch * 64));
                 }
             }
-            F::add_block(s, lines, &self.x[block * F::WORDS..][..F::WORDS], &mut sums);
+            add_block::<S, F, R, P>(s, lines, &self.x[block * F::WORDS..][..F::WORDS], &mut sums);
         }
         for r in 0..R {
             for p in 0..P {

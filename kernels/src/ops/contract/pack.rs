@@ -39,16 +39,15 @@ pub(in crate::ops) fn block<'a>(how: (Isa, Form), rows: usize, row: impl Fn(usiz
 }
 
 fn formed<'a, const R: usize>((isa, form): (Isa, Form), row: impl Fn(usize) -> &'a [f32], to: &mut [f32]) {
-    let rows = || std::array::from_fn(&row);
+    let rows: [&[f32]; R] = std::array::from_fn(row);
     match form {
-        Form::Plain => transpose::<R>(row, to),
-        Form::Eight => isa.run(Pack::<Q8_0, R> { rows: rows(), to, format: PhantomData }),
-        Form::Four => isa.run(Pack::<Q4_0, R> { rows: rows(), to, format: PhantomData }),
+        Form::Plain => transpose(rows, to),
+        Form::Eight => isa.run(Pack::<Q8_0, R> { rows, to, format: PhantomData }),
+        Form::Four => isa.run(Pack::<Q4_0, R> { rows, to, format: PhantomData }),
     }
 }
 
-fn transpose<'a, const R: usize>(row: impl Fn(usize) -> &'a [f32], to: &mut [f32]) {
-    let rows: [&[f32]; R] = std::array::from_fn(row);
+fn transpose<const R: usize>(rows: [&[f32]; R], to: &mut [f32]) {
     for (term, to) in to.as_chunks_mut::<R>().0.iter_mut().enumerate() {
         for r in 0..R {
             to[r] = rows[r][term];

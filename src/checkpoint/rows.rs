@@ -137,6 +137,21 @@ enum Source {
     Packed(Arc<Packed>),
 }
 
+/// Fills `into` run by run, each of a first element and a count of elements of `size` bytes.
+fn fill(
+    runs: impl Iterator<Item = (usize, usize)>,
+    size: usize,
+    into: &mut [u8],
+    mut copy: impl FnMut(usize, &mut [u8]),
+) {
+    let mut rest = into;
+    for (first, count) in runs {
+        let (run, others) = rest.split_at_mut(count * size);
+        copy(first, run);
+        rest = others;
+    }
+}
+
 /// A weight of a checkpoint, as the rows that one rank loads: of one tensor, or of one for each entry of its first axis.
 #[derive(Clone)]
 pub struct TensorRows {
@@ -198,14 +213,16 @@ impl TensorRows {
     pub fn copy_row(&self, row: usize, into: &mut [u8]) {
         let (files, size) = (&self.checkpoint.0.shards, self.dtype.bytes());
         assert_eq!(into.len(), self.part.width * size, "room for one row");
-        let mut rest = into;
-        for (first, count) in self.part.runs(row % self.part.rows) {
-            let (run, others) = rest.split_at_mut(count * size);
-            match &self.entries[row / self.part.rows] {
-                Source::Plain(bytes) => run.copy_from_slice(&bytes.of(files)[first * size..][..count * size]),
-                Source::Packed(packed) => packed.read(files, first, run.as_chunks_mut().0),
+        // Runs may be single elements: what belongs to the tensor is looked up once.
+        let runs = self.part.runs(row % self.part.rows);
+        match &self.entries[row / self.part.rows] {
+            Source::Plain(bytes) => {
+                let bytes = bytes.of(files);
+                fill(runs, size, into, |first, run| run.copy_from_slice(&bytes[first * size..][..run.len()]));
             }
-            rest = others;
+            Source::Packed(packed) => {
+                fill(runs, size, into, |first, run| packed.read(files, first, run.as_chunks_mut().0));
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 """Stages of run.sh: each a function that records results. README.md beside this says what they are."""
 
 import argparse
+import collections
+import csv
 import json
 import os
 import re
@@ -8,7 +10,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -18,6 +22,9 @@ RESULTS = OUT / "results.jsonl"
 STAGE_SECONDS = 540
 SHAPES = ["llama-3.2-1b", "llama-3.1-8b"]
 DEVICE = ["--device", "cuda"]
+# Programs that check at once: each leaves most of a GPU idle.
+AT_ONCE = 8
+WRITING = threading.Lock()
 
 
 class Clock:
@@ -39,7 +46,7 @@ def known():
 
 def record(stage, name, **fields):
     """One result, written at once."""
-    with RESULTS.open("a") as file:
+    with WRITING, RESULTS.open("a") as file:
         file.write(json.dumps({"stage": stage, "name": name, "at": round(time.time(), 1), **fields}) + "\n")
     print(f"{stage}: {name}: " + ", ".join(f"{key} {value}" for key, value in fields.items()), flush=True)
 
@@ -113,27 +120,33 @@ def kernels(clock):
     record("kernels", "all", code=code, failed=failed, said=last(text))
 
 
+def reference(clock, name, dtype, bound):
+    """A conformance model three times: its error, its greedy tokens, and whether all three say the same."""
+    item = f"{name} {dtype}"
+    if is_known("references", item) or clock.left() < 20:
+        return
+    flags = ["--dtype", dtype, "--kv-cache-dtype", dtype, "--tolerance", bound]
+    command = [PROGRAM, "parity", "--model", f"tests/conformance/{name}", *DEVICE, *flags]
+    runs = [call(command, clock) for _ in range(3)]
+    errors = [float(e) for e in re.findall(r"largest error ([0-9.e+-]+);", runs[0][1])]
+    greedy = [tuple(map(int, g)) for g in re.findall(r"(\d+) of (\d+) greedy", runs[0][1])]
+    record(
+        "references",
+        item,
+        code=runs[0][0],
+        error=max(errors, default=None),
+        greedy=f"{sum(a for a, _ in greedy)} of {sum(b for _, b in greedy)}",
+        same=len({text for _, text in runs}) == 1,
+        said="" if errors else last(runs[0][1]),
+    )
+
+
 def references(clock):
     folders = sorted(path.name for path in (ROOT / "tests/conformance").iterdir() if (path / "expected.json").exists())
-    for dtype, bound in [("f32", "2e-4"), ("bf16", "2")]:
-        for name in folders:
-            item = f"{name} {dtype}"
-            if is_known("references", item) or clock.left() < 20:
-                continue
-            flags = ["--dtype", dtype, "--kv-cache-dtype", dtype, "--tolerance", bound]
-            command = [PROGRAM, "parity", "--model", f"tests/conformance/{name}", *DEVICE, *flags]
-            runs = [call(command, clock) for _ in range(3)]
-            errors = [float(e) for e in re.findall(r"largest error ([0-9.e+-]+);", runs[0][1])]
-            greedy = [tuple(map(int, g)) for g in re.findall(r"(\d+) of (\d+) greedy", runs[0][1])]
-            record(
-                "references",
-                item,
-                code=runs[0][0],
-                error=max(errors, default=None),
-                greedy=f"{sum(a for a, _ in greedy)} of {sum(b for _, b in greedy)}",
-                same=len({text for _, text in runs}) == 1,
-                said="" if errors else last(runs[0][1]),
-            )
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for dtype, bound in [("f32", "2e-4"), ("bf16", "2")]:
+            for name in folders:
+                pool.submit(reference, clock, name, dtype, bound)
 
 
 def job():
@@ -173,24 +186,63 @@ def sanitizer(clock):
         record("sanitizer", tool, code=code, said=last(text))
 
 
+def bench(shape, flags):
+    """The command that measures a shape with made-up weights."""
+    more = ["--dtype", "bf16", "--kv-cache-dtype", "bf16", "--json"]
+    return [PROGRAM, "bench", "--dummy-weights", "--model", f"benches/shapes/{shape}", *DEVICE, *more, *flags]
+
+
 def rates(clock):
     for shape in SHAPES:
         for name, flags in [
-            ("decode", ["-p", "0", "-n", "128", "--batch", "1,8,64"]),
-            ("decode q8_0", ["-p", "0", "-n", "128", "--batch", "1,8", "-q", "q8_0-weight-only"]),
-            ("decode q4_0", ["-p", "0", "-n", "128", "--batch", "1,8", "-q", "q4_0-weight-only"]),
-            ("prefill 2048", ["-p", "2048", "-n", "0"]),
-            ("prefill 8192", ["-p", "8192", "-n", "0"]),
+            ("plain", ["-p", "2048", "-n", "128", "--batch", "1,8,64", "--max-num-batched-tokens", "2048"]),
+            ("q8_0", ["-p", "0", "-n", "128", "--batch", "1,8", "-q", "q8_0-weight-only"]),
+            ("q4_0", ["-p", "0", "-n", "128", "--batch", "1,8", "-q", "q4_0-weight-only"]),
+            ("chunk of 8192", ["-p", "8192", "-n", "0", "--max-num-batched-tokens", "8192"]),
         ]:
             item = f"{shape} {name}"
             if is_known("rates", item) or clock.left() < 60:
                 continue
-            rows = max(2048, int(name.split()[-1])) if "prefill" in name else 2048
-            more = ["--dtype", "bf16", "--kv-cache-dtype", "bf16", "--max-num-batched-tokens", str(rows), "--json"]
-            command = [PROGRAM, "bench", "--dummy-weights", "--model", f"benches/shapes/{shape}", *DEVICE, *more, *flags]
-            code, text = call(command, clock)
+            code, text = call(bench(shape, flags), clock)
             found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
             record("rates", item, code=code, rows=found, said="" if found else last(text))
+
+
+# Where a step's time goes: what is run, and how many launches are passed over until steps are all alike.
+PROFILES = [("decode", ["-p", "0", "-n", "8", "-r", "1"], 1200), ("decode batch 64", ["-p", "0", "-n", "8", "-r", "1", "--batch", "64"], 1200)]
+PROFILES += [("prefill 2048", ["-p", "2048", "-n", "0", "-r", "1", "--max-num-batched-tokens", "2048"], 0)]
+
+
+def profile(clock):
+    """Time and bytes of each kernel, by Nsight Compute, over some steps' launches."""
+    for shape in SHAPES:
+        for name, flags, skipped in PROFILES:
+            item = f"{shape} {name}"
+            if is_known("profile", item) or clock.left() < 40:
+                continue
+            counters = "gpu__time_duration.sum,dram__bytes_read.sum"
+            ncu = ["ncu", "--clock-control", "none", "--csv", "--page", "raw", "--metrics", counters]
+            ncu += ["--launch-skip", str(skipped), "--launch-count", "500"]
+            code, text = call([*ncu, *bench(shape, flags)], clock)
+            lines = [line for line in text.splitlines() if line.startswith('"')]
+            times = collections.defaultdict(lambda: [0, 0.0, 0.0])
+            units = {}
+            for row in csv.DictReader(lines):
+                if not row["ID"]:
+                    units = row
+                    continue
+                kernel = times[f"{row['Kernel Name'].split('(')[0]} {row['Grid Size']} {row['Block Size']}"]
+                kernel[0] += 1
+                kernel[1] += number(row, units, "gpu__time_duration.sum")
+                kernel[2] += number(row, units, "dram__bytes_read.sum")
+            kernels = [[kernel, *sums] for kernel, sums in sorted(times.items(), key=lambda item: -item[1][1])]
+            record("profile", item, code=code, kernels=kernels, said="" if kernels else last(text))
+
+
+def number(row, units, name):
+    """A counter of a row, in bytes or microseconds."""
+    scale = {"ns": 1e-3, "us": 1.0, "ms": 1e3, "s": 1e6, "byte": 1.0, "Kbyte": 1e3, "Mbyte": 1e6, "Gbyte": 1e9}
+    return float(row[name].replace(",", "") or 0) * scale.get(units.get(name, ""), 1.0)
 
 
 def peers(clock):
@@ -203,7 +255,7 @@ def peers(clock):
         record("peers", shape, code=code, rows=found, said="" if found else last(text))
 
 
-STAGES = [environment, ceilings, kernels, references, bits, rates, peers, sanitizer]
+STAGES = [environment, ceilings, kernels, references, bits, rates, profile, peers, sanitizer]
 
 
 def table():
@@ -216,6 +268,8 @@ def table():
             print(f"| {result['name']} | error {result['error']}, greedy {result['greedy']}, same bits {result['same']} | |")
         elif result["stage"] == "bits":
             print(f"| bits: {result['name']} | {'same' if result['same'] else 'DIFFERENT ' + result['said']} | |")
+        for kernel, count, time_us, bytes_read in result.get("kernels", [])[:12]:
+            print(f"| {result['name']}: {kernel} | {count} launches, {time_us / count:.1f} us each | {bytes_read / time_us * 1e6 / limits.get('read', 1e12):.0%} |")
         for row in result.get("rows", []):
             rate, share = row.get("median_ts"), ""
             of = [(row.get("bytes_per_token"), limits.get("read")), (row.get("flops_per_token"), limits.get("bf16 product"))]

@@ -19,7 +19,7 @@ import catalogue
 # What a block may have on sm_90.
 SHARED_MAX = 227 * 1024
 TRITON = "3.6.0"
-TYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "i32": "i32", "i64": "i64", "u8": "u8", "i8": "i8", "f8": "fp8e4nv"}
+TYPES = {"f32": "fp32", "f64": "fp64", "bf16": "bf16", "f16": "fp16", "i32": "i32", "i64": "i64", "u8": "u8", "i8": "i8", "f8": "fp8e4nv"}
 
 
 class Failed(Exception):

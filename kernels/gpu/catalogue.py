@@ -38,7 +38,7 @@ class Variant:
     def id(self):
         """op, kernel, type, constants, promises: unique, and the name of the cubin."""
         constants = [f"{name.lower()}{value}" for name, value in self.constexprs.items()]
-        x = [f"x_{self.dtype}"] if self.types.get("x") == "ptr:W" and self.types.get("w") == "ptr:W" else []
+        x = [f"x_{self.dtype}"] if self.types.get("x") == "ptr:W" and "ptr:W" in (self.types.get("w"), self.types.get("w0")) else []
         parts = [self.op, self.kernel, *([self.dtype] if self.dtype else []), *x, *constants]
         return "-".join(parts + ([] if self.div16 else ["any"]))
 

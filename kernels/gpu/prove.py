@@ -10,6 +10,7 @@ import torch
 
 from cubins import Dry, Gpu
 
+DTYPE_NAMES = {torch.bfloat16: "bf16", torch.float16: "f16", torch.float32: "f32"}
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 BOUND = {"f32": 1e-5, "bf16": 1e-2, "f16": 2e-3}
 NO_WINDOW = 2**31 - 1
@@ -51,61 +52,105 @@ class Prover:
 
     # --- contractions
 
-    def contracted(self, x, w, block_r, rounded=False, part=0):
-        rows, (n, k), dtype = len(x), w.shape, str(w.dtype).split(".")[-1]
-        dtype = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}[dtype]
-        y, count = self.result(rows, n), self.ints([rows])
-        block_k = 32 if dtype == "f32" else 64
-        is_any = k % 16 != 0
-        block_n = 64 if block_r < 64 or is_any or dtype == "f32" else 128
-        name = f"contract-contract-{dtype}{f'-x_{dtype}' if rounded else ''}-parted{int(part > 0)}"
-        name += f"-block_n{block_n}-block_r{block_r}-block_k{block_k}{'-any' if is_any else ''}"
-        if rounded:
-            x, given = torch.empty_like(x, dtype=w.dtype), x
-            self.gpu.launch(f"contract-round_rows-{dtype}-block1024", (rows, -(-k // 1024)), count, given, x, k)
-        self.gpu.launch(name, (-(-n // block_n), -(-rows // block_r)), count, x, w, y, n, k, part)
-        return y
+    def contracted(self, x, weights, block_r, part=0, apart=False):
+        """x times each weight, in one launch, by the variant for `block_r` rows."""
+        alone = not isinstance(weights, list)
+        weights = [weights] if alone else weights
+        rows, (_, k), dtype = len(x), weights[0].shape, DTYPE_NAMES[weights[0].dtype]
+        ns = [len(w) for w in weights]
+        entry = self.variant(dtype, block_r, 2 if apart else int(part > 0), all(n % 16 == 0 for n in [*ns, k]), k % 16 == 0)
+        if entry["params"][1]["type"] != "ptr:f32":
+            given, x = x, torch.empty_like(x, dtype=weights[0].dtype)
+            self.gpu.launch(f"contract-round_rows-{dtype}-block1024", (rows, -(-k // 1024)), self.ints([rows]), given, x, k)
+        block_n = entry["constexprs"]["BLOCK_N"]
+        tiles, row_tiles, runs = sum(-(-n // block_n) for n in ns), -(-rows // block_r), -(-k // part) if part else 1
+        ys = [self.result(rows, n) for n in ns]
+        parts, arrived = self.result(tiles * row_tiles * runs * block_n * block_r), self.ints([0] * tiles * row_tiles)
+        three = lambda values: [*values, *values[:1] * (3 - len(values))]  # noqa: E731
+        grid = (tiles, row_tiles, runs if apart else 1)
+        numbers = [*ns, *[0] * (3 - len(ns)), k, part]
+        self.gpu.launch(entry["id"], grid, self.ints([rows]), x, *three(weights), *three(ys), parts, arrived, *numbers)
+        return ys[0] if alone else ys
 
-    def contracted_in_parts(self, x, w, block_r, part):
-        rows, (n, k) = len(x), w.shape
-        dtype = "bf16" if w.dtype == torch.bfloat16 else "f16"
-        count, parts, y = -(-k // part), None, self.result(rows, n)
-        parts = self.result(count, rows, n)
-        self.gpu.launch(
-            f"contract-contract_part-{dtype}-block_n64-block_r{block_r}-block_k64",
-            (-(-n // 64), -(-rows // block_r), count), self.ints([rows]), x, w, parts, rows * n, n, k, part,
-        )  # fmt: skip
-        self.gpu.launch("contract-merge_parts-block1024", (rows, -(-n // 1024)), self.ints([rows]), parts, y, rows * n, count, n)
-        return y
+    # A variant of few rows has another one that takes half the terms at once, with the same bits.
+    block_k = 0
+
+    def variant(self, dtype, block_r, parted, is_even, is_aligned):
+        """The entry that a launcher takes."""
+        for entry in self.gpu.entries.values():
+            fixed = entry["constexprs"]
+            if entry["kernel"] != "contract" or entry["dtype"] != dtype or (fixed["BLOCK_R"], fixed["PARTED"]) != (block_r, parted):
+                continue
+            promised = {param["name"] for param in entry["params"] if param["div16"]}
+            wanted = {"n0", "k"} if dtype != "f32" and is_even else {"k"} if dtype == "f32" and is_aligned else set()
+            if wanted == promised & {"n0", "k"} and fixed["BLOCK_K"] != self.block_k:
+                return entry
+        raise KeyError((dtype, block_r, parted, is_even))
 
     def contractions(self):
         for dtype in ("bf16", "f16", "f32"):
             for n, k in [(192, 64), (208, 80), (320, 1000), (256, 4096), (128, 14336)]:
                 x, w = self.normal(128, k), self.normal(n, k, dtype=dtype)
                 wanted = x.to(w.dtype).double() @ w.double().T
-                is_any = k % 16 != 0
-                sizes = [16, 64] if is_any or dtype == "f32" else [16, 32, 64, 128]
-                if is_any and dtype == "f32":
-                    sizes = [16]
+                is_even = k % 64 == 0
+                if not is_even and dtype != "f32":
+                    n -= 1
+                    w, wanted = w[:n].contiguous(), wanted[:, :n]
+                sizes = ([16, 64] if k % 16 == 0 else [16]) if dtype == "f32" else [16, 32, 64, 128, 256] if is_even else [16, 64]
                 base = self.contracted(x, w, 16)
-                self.near(f"contract {dtype} {n}x{k}", base, wanted, 2e-6 * max(1, k / 512) ** 0.5)
+                # Sums of f32 in the order of k: their error grows with the number of terms.
+                self.near(f"contract {dtype} {n}x{k}", base, wanted, 2e-6 * max(1, k / 512))
                 for size in sizes:
                     self.same(f"contract {dtype} {n}x{k} tiles of {size}", self.contracted(x, w, size), base)
-                if dtype != "f32" and not is_any:
-                    for size in (64, 128):
-                        self.same(f"contract {dtype} {n}x{k} rounded, {size}", self.contracted(x, w, size, True), base)
+                if dtype != "f32" and is_even:
+                    self.block_k = 128
+                    self.same(f"contract {dtype} {n}x{k} fewer terms at once", self.contracted(x, w, 16), base)
+                    self.block_k = 0
                 for rows in (1, 15, 16, 17, 127):
                     for size in sizes:
                         own = self.contracted(x[5 : 5 + rows].contiguous(), w, size)
                         self.same(f"contract {dtype} {n}x{k} {rows} rows, tiles of {size}", own, base[5 : 5 + rows])
                 if dtype != "f32" and k >= 4096:
-                    part = k // 4
-                    merged = self.contracted_in_parts(x, w, 16, part)
-                    self.near(f"contract {dtype} {n}x{k} in parts", merged, wanted, 1e-5)
-                    self.same(f"contract {dtype} {n}x{k} parts of 32", self.contracted_in_parts(x, w, 32, part), merged)
-                    for size in (64, 128):
-                        whole = self.contracted(x, w, size, True, part)
-                        self.same(f"contract {dtype} {n}x{k} parts in one program, {size}", whole, merged)
+                    in_turn = self.contracted(x, w, 128, k // 4)
+                    self.near(f"contract {dtype} {n}x{k} in runs", in_turn, wanted, 1e-5)
+                    self.same(f"contract {dtype} {n}x{k} in runs, 64", self.contracted(x, w, 64, k // 4), in_turn)
+                    for size in (16, 32, 64):
+                        # Who comes last is another one each time.
+                        for turn in range(5):
+                            apart = self.contracted(x, w, size, k // 4, apart=True)
+                            self.same(f"contract {dtype} {n}x{k} runs apart, {size}, {turn}", apart, in_turn)
+            if dtype != "f32":
+                x, weights = self.normal(100, 1024), [self.normal(n, 1024, dtype=dtype) for n in (256, 64, 144)]
+                for size, part, apart in [(16, 0, False), (64, 256, True), (128, 256, False)]:
+                    for y, w in zip(self.contracted(x, weights, size, part, apart), weights, strict=True):
+                        self.same(f"contract {dtype} side by side, {size}", y, self.contracted(x, w, size, part, apart))
+
+    def blocks(self):
+        """Weights in groups: near f64, and the same bits by one program and by several."""
+        for bits in (8, 4):
+            for n, k in [(192, 256), (256, 4096), (128, 8192)]:
+                kind, low, high = (torch.int8, -128, 128) if bits == 8 else (torch.uint8, 0, 16)
+                codes = torch.randint(low, high, (n, k), generator=self.random, device=self.gpu.device, dtype=kind)
+                scales = torch.rand(k // 32, n, generator=self.random, device=self.gpu.device) + 0.5
+                x = self.normal(64, k)
+                halves = codes.view(n, k // 64, 2, 32)
+                w = codes if bits == 8 else (halves[:, :, 0] | (halves[:, :, 1] << 4)).reshape(n, k // 2)
+                values = (codes.double() - (0 if bits == 8 else 8)) * scales.double().T.repeat_interleave(32, 1)
+                base = self.grouped(x, w, scales, bits, 16, k, False)
+                self.near(f"blocks {bits} {n}x{k}", base, x.bfloat16().double() @ values.T, 2e-6 * max(1, k / 512))
+                self.same(f"blocks {bits} {n}x{k} tiles of 64", self.grouped(x, w, scales, bits, 64, k, False), base)
+                in_turn = self.grouped(x, w, scales, bits, 64, 256, False)
+                for turn in range(3):
+                    self.same(f"blocks {bits} {n}x{k} runs apart, {turn}", self.grouped(x, w, scales, bits, 16, 256, True), in_turn)
+
+    def grouped(self, x, w, scales, bits, block_r, part, apart):
+        (rows, k), n = x.shape, len(w)
+        tiles, row_tiles, runs = -(-n // 64), -(-rows // block_r), -(-k // part)
+        y, parts, arrived = self.result(rows, n), self.result(tiles * row_tiles * runs * 64 * block_r), self.ints([0] * tiles * row_tiles)
+        name = f"quantised-contract_blocks-bits{bits}-group32-parted{1 + apart}-at_once128-block_n64-block_r{block_r}"
+        grid = (tiles, row_tiles, runs if apart else 1)
+        self.gpu.launch(name, grid, self.ints([rows]), x, w, w, w, scales, scales, scales, y, y, y, parts, arrived, n, 0, 0, k, part)
+        return y
 
     def experts(self):
         rows, count, choices, n, k = 50, 8, 2, 192, 256
@@ -176,8 +221,10 @@ class Prover:
         keys, values = (self.result(pages, kv_heads, 16, head_dim).to(DTYPES[dtype]) for _ in range(2))
         y, start = self.result(*q.shape), 0
         d, tail = (512, 64) if head_dim == 576 else (head_dim, 0)
-        tile = {64: 128, 128: 128, 256: 64, 512: 16}[d] if dtype != "f32" else 32
-        block_p = (64 if d < 512 else 32) if dtype != "f32" else 32
+        tile = {64: 64, 128: 64, 256: 64, 512: 16}[d] if dtype != "f32" else 32
+        block_p = {64: 128, 512: 32}.get(d, 64) if dtype != "f32" else (16 if d == 256 else 32)
+        splits_p = (64 if d < 512 else 32) if dtype != "f32" else 32
+        loops = 1 if d > 128 or dtype == "f32" else 3
         for count in cuts:
             own = [part[start : start + count].contiguous() for part in (q, k, v)]
             out, prompt_rows = self.result(count, heads * head_dim), max(0, min(prompt - start, count))
@@ -192,7 +239,7 @@ class Prover:
             tiles = list(range(0, prompt_rows, tile))
             if tiles:
                 self.gpu.launch(
-                    f"attend-prompt-{dtype}-d{d}-tail{tail}-block_m{tile}-block_p{block_p}", (len(tiles), heads),
+                    f"attend-prompt-{dtype}-d{d}-tail{tail}-capped0-loops{loops}-block_m{tile}-block_p{block_p}", (len(tiles), heads),
                     one(len(tiles)), self.ints([0] * len(tiles)), self.ints(tiles), one(0), rows, one(start), one(prompt), first_page,
                     order, own[0], keys, values, sinks, out, kv_heads, group, head_dim, window, int(has_sinks), head_dim**-0.5, 0.0,
                 )  # fmt: skip
@@ -201,7 +248,7 @@ class Prover:
                 m, l, o = self.result(number, heads, splits), self.result(number, heads, splits), self.result(number, heads, splits, head_dim)
                 generated = self.ints(list(range(prompt_rows, count)))
                 self.gpu.launch(
-                    f"attend-generated-{dtype}-d{d}-tail{tail}-group16-block_p{block_p}", (number, kv_heads * -(-group // 16), splits),
+                    f"attend-generated-{dtype}-d{d}-tail{tail}-capped0-group16-block_p{splits_p}", (number, kv_heads * -(-group // 16), splits),
                     one(number), generated, position, span, first_page, order, own[0], keys, values, m, l, o, kv_heads, group, head_dim,
                     window, head_dim**-0.5, 0.0,
                 )  # fmt: skip
@@ -217,7 +264,7 @@ class Prover:
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dry", action="store_true", help="launch nothing, check arguments")
-    parser.add_argument("--only", default="contractions,experts,attention", help="which of these, by comma")
+    parser.add_argument("--only", default="contractions,blocks,experts,attention", help="which of these, by comma")
     args = parser.parse_args()
     prover = Prover(Dry() if args.dry else Gpu())
     for name in args.only.split(","):

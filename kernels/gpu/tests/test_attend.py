@@ -54,7 +54,7 @@ class Case:
             tiles, spans, rows, step.span_first_row, step.span_rows, step.span_start, step.span_prompt,
             step.span_first_page, step.table, self.q, self.keys, self.values, self.sinks, self.y,
             s.kv_heads, s.group, s.head_dim, s.window, int(s.sinks), self.scale, s.cap,
-            D=s.d, TAIL=s.tail, BLOCK_M=block_m, BLOCK_P=block_p,
+            D=s.d, TAIL=s.tail, CAPPED=s.cap > 0, LOOPS=3, BLOCK_M=block_m, BLOCK_P=block_p,
         )  # fmt: skip
 
     def generated(self, block_p=32, group_size=16):
@@ -65,7 +65,7 @@ class Case:
         generated[(count + 1, s.kv_heads * blocks(s.group, group_size), splits)](
             step.generated_count, step.generated_rows, step.row_position, step.row_span, step.span_first_page,
             step.table, self.q, self.keys, self.values, m, l, o, s.kv_heads, s.group, s.head_dim, s.window,
-            self.scale, s.cap, D=s.d, TAIL=s.tail, GROUP=group_size, BLOCK_P=block_p,
+            self.scale, s.cap, D=s.d, TAIL=s.tail, CAPPED=s.cap > 0, GROUP=group_size, BLOCK_P=block_p,
         )  # fmt: skip
         merge_splits[(count + 1, heads)](
             step.generated_count, step.generated_rows, step.row_position, m, l, o, self.sinks, self.y, splits,

@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 from buffers import Buffers, blocks, unwritten
-from ops.draw.triton import ban, draw, remember, score, shape, uniform
+from ops.draw.triton import ban, draw, remember, score, shape, survey, uniform, weigh
 
 BLOCK = 64
 MASKED = float("-inf")
@@ -83,17 +83,25 @@ def exact(row, number, temperature, top_k, top_p, min_p):
     return ids[-1]
 
 
-def run(logits, shaped, settings, allowed, block=BLOCK):
+def run(logits, shaped, settings, allowed, block=BLOCK, given=None):
     b = Buffers()
     rows, vocab = logits.shape
     words = b.ints([word for r in range(rows) for word in words_of(3, 5, r)])
     position = b.ints([10 + r for r in range(rows)])
     column = lambda i: b.of(torch.tensor([row[i] for row in settings], dtype=torch.float32))  # noqa: E731
     token, fault = b.ints([-7] * rows), b.ints([-7] * rows)
+    count, logits, shaped, in_row, most = b.ints([rows]), b.of(logits), b.of(shaped), blocks(allowed, block), 64
+    peak, peak_id, strange, candidates = b.result(rows, in_row), *(b.ints([-9] * rows * in_row) for _ in range(3))
+    weight = b.of(torch.full((rows, in_row), float("nan"), dtype=torch.float64))
+    grid = (rows + 1, in_row)
+    survey[grid](count, logits, shaped, peak, peak_id, strange, vocab, allowed, BLOCK=block)
+    weigh[grid](
+        count, shaped, peak, column(0), column(3), weight, candidates, vocab, allowed, BLOCK=block, BLOCKS=most
+    )
     draw[(rows + 1,)](
-        b.ints([rows]), b.of(logits), b.of(shaped), b.ints([-9] * (rows * vocab)), column(0),
-        b.ints([row[1] for row in settings]), column(2), column(3), words, position, token, fault, vocab, allowed,
-        BLOCK=block,
+        count, shaped, b.ints([-9] * (rows * vocab)), peak, peak_id, strange, weight, candidates,
+        b.ints(given or [-1] * rows), column(0), b.ints([row[1] for row in settings]), column(2), column(3), words, position,
+        token, fault, in_row, vocab, allowed, BLOCK=block, BLOCKS=most,
     )  # fmt: skip
     y = torch.zeros(rows, dtype=torch.float64)
     if rows:
@@ -147,6 +155,8 @@ def test_what_cannot_be_drawn_is_told():
     shaped[3] = MASKED
     token, fault, _ = run(logits, shaped, [(1.0, 0, 1.0, 0.0)] * 4, 67)
     assert fault == [1, 1, 0, 2] and token[:2] == [-1, -1] and token[3] == -1 and token[2] >= 0
+    token, fault, _ = run(logits, shaped, [(0.0, 0, 1.0, 0.0)] * 4, 67, given=[5, 5, 66, -2])
+    assert token == [-1, -1, 66, -1] and fault == [1, 1, 0, 0]
     assert run(torch.zeros(0, 8), torch.zeros(0, 8), [], 8)[0] == []
 
 

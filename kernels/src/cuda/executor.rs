@@ -85,9 +85,13 @@ impl CudaExecutor {
         let meta = Meta::new(device, bounds).map_err(one)?;
         let (bases, staging) = take_buffers(device, &program, limits).map_err(one)?;
         let rows_max = limits.rows_max.max(limits.sampled_max);
-        let [parts, rounded] = ops::contract::cuda::room(&program, &specs, rows_max);
+        let room = ops::contract::cuda::Room::of(&program, &specs, rows_max);
         let take = |bytes, what| DeviceMemory::zeroed(device, bytes, what).map_err(one);
-        let shared = [take(parts, "sums of runs")?, take(rounded, "rounded activations")?];
+        let shared = [
+            take(room.parts, "sums of runs")?,
+            take(room.arrived, "counts of runs")?,
+            take(room.rounded, "rounded activations")?,
+        ];
         let mut kept = vec![];
         let lists = ops::experts::cuda::take(&program, &specs, rows_max, |bytes| {
             let memory = DeviceMemory::zeroed(device, bytes, "lists of choices")?;
@@ -107,7 +111,8 @@ impl CudaExecutor {
             states: &states,
             splits: &splits,
             parts: shared[0].address(),
-            rounded: shared[1].address(),
+            arrived: shared[1].address(),
+            rounded: shared[2].address(),
             limits,
             kept,
             turned: vec![],

@@ -60,8 +60,9 @@ pub(crate) struct Site<'a> {
     /// Slots of recurrent state, and the elements of one.
     pub(crate) states: &'a [(DeviceMemory, u64)],
     pub(crate) splits: &'a Splits,
-    /// Room for the sums of runs of terms, and for rounded activations; used by one call after the other.
+    /// Room for the sums of runs of terms, for how many are made, and for rounded activations; used by one call after the other.
     pub(crate) parts: Address,
+    pub(crate) arrived: Address,
     pub(crate) rounded: Address,
     pub(crate) limits: Limits,
     /// Memory that launches name, beside all that is here.

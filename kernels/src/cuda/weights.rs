@@ -6,25 +6,17 @@ use crate::error::KernelError;
 use crate::team::Team;
 use crate::weights::{RowSource, check, pack};
 use graph::plan::{WeightSpec, WeightUse};
-use graph::{BLOCK, DType, WeightType};
+use graph::{BLOCK, DType};
 use std::sync::Arc;
 
 /// Bytes of a staging buffer; two take turns.
 const STAGING: usize = 32 << 20;
 
-/// What quantised weights have beside their codes: `[k / 32, n]`.
-#[derive(Debug)]
-pub(crate) struct Blocks {
-    /// f32.
-    pub(crate) scales: DeviceMemory,
-    /// The code that stands for zero, of codes that have no sign.
-    pub(crate) zeros: Option<DeviceMemory>,
-}
-
 #[derive(Debug)]
 enum Stored {
     Plain(DType),
-    Blocks(Blocks),
+    /// Codes, and the scales of their blocks beside them: `[k / 32, n]` f32.
+    Blocks(DeviceMemory),
 }
 
 /// A weight in a device's memory: `[n, k]`, or `[experts, n, k]`, in the type of its specification; vectors in f32.
@@ -49,18 +41,17 @@ impl DeviceWeight {
         }
     }
 
-    /// What belongs to its codes, where it is quantised.
-    pub(crate) fn blocks(&self) -> Option<&Blocks> {
+    /// The scales of its blocks, where it is quantised: `[k / 32, n]` f32.
+    pub(crate) fn scales(&self) -> Option<&DeviceMemory> {
         match &self.stored {
             Stored::Plain(_) => None,
-            Stored::Blocks(blocks) => Some(blocks),
+            Stored::Blocks(scales) => Some(scales),
         }
     }
 
     /// Bytes in the device's memory.
     pub fn bytes(&self) -> u64 {
-        let beside = |blocks: &Blocks| blocks.scales.bytes() + blocks.zeros.as_ref().map_or(0, DeviceMemory::bytes);
-        self.memory.bytes() + self.blocks().map_or(0, beside)
+        self.memory.bytes() + self.scales().map_or(0, DeviceMemory::bytes)
     }
 
     pub(crate) fn address(&self) -> Address {
@@ -102,7 +93,7 @@ impl Uploader {
                 (k * dtype.bytes(), Stored::Plain(dtype))
             }
             (WeightUse::Table | WeightUse::Panels | WeightUse::Experts(_), None) => {
-                (pack::code_bytes(spec.dtype, k), Stored::Blocks(self.blocks(spec)?))
+                (pack::code_bytes(spec.dtype, k), Stored::Blocks(self.scales(spec)?))
             }
         };
         let refuse = |what, wanted, got| Err(KernelError::Weight { name: spec.name.clone(), what, wanted, got });
@@ -127,26 +118,20 @@ impl Uploader {
             free.record(&self.stream)?;
         }
         self.stream.wait()?;
-        if let Stored::Blocks(blocks) = &stored {
-            blocks.scales.write(bytemuck::cast_slice(&scales.all))?;
-            if let Some(zeros) = &blocks.zeros {
-                zeros.write(&vec![8; scales.all.len()])?;
-            }
+        if let Stored::Blocks(memory) = &stored {
+            memory.write(bytemuck::cast_slice(&scales.all))?;
         }
         Ok(DeviceWeight { spec: spec.clone(), stored, memory })
     }
 
-    /// Memory for what the blocks of a weight have beside its codes.
-    fn blocks(&self, spec: &WeightSpec) -> Result<Blocks, KernelError> {
+    /// Memory for the scales of a weight's blocks.
+    fn scales(&self, spec: &WeightSpec) -> Result<DeviceMemory, KernelError> {
         // A kernel takes as many terms at once.
         if !spec.k.is_multiple_of(spec.dtype.run()) || matches!(spec.used, WeightUse::Experts(_)) {
             return Err(missing("weight", spec.dtype.name()));
         }
-        let count = spec.rows() * u64::from(spec.k / BLOCK);
-        let memory =
-            |each: u64, what| DeviceMemory::zeroed(&self.device, count * each, &format!("{what} of {}", spec.name));
-        let zeros = (spec.dtype == WeightType::Q4_0).then(|| memory(1, "zeros")).transpose()?;
-        Ok(Blocks { scales: memory(4, "scales")?, zeros })
+        let bytes = spec.rows() * u64::from(spec.k / BLOCK) * 4;
+        Ok(DeviceMemory::zeroed(&self.device, bytes, &format!("scales of {}", spec.name))?)
     }
 }
 

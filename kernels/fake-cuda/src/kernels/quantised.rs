@@ -1,43 +1,38 @@
 //! Contractions with weights in blocks, and lookups in them.
 
+use super::contract::Tile;
 use crate::arguments::Arguments;
 use half::bf16;
 
 /// The weight of an output and a term, without its scale.
 type Code<'a> = &'a dyn Fn(usize, usize) -> f32;
 
-fn four(a: &Arguments<'_>) -> impl Fn(usize, usize) -> f32 {
-    let ([n, k], [w, zeros]) = (["n", "k"].map(|name| a.int(name)), ["w", "zeros"].map(|name| a.buffer(name)));
-    let group = a.constant("GROUP");
-    let half = group.min(64);
+fn four<'a>(a: &'a Arguments<'_>, w: &str) -> impl Fn(usize, usize) -> f32 + 'a {
+    let (k, w, group) = (a.int("k"), a.buffer(w), a.constant("GROUP"));
     move |output, term| {
-        let byte = w.byte(output * (k / 2) + term / (2 * half) * half + term % half);
-        let code = byte >> (term / half % 2 * 4) & 15;
-        f32::from(code) - f32::from(zeros.byte(term / group * n + output))
+        let byte = w.byte(output * (k / 2) + term / (2 * group) * group + term % group);
+        f32::from(byte >> (term / group % 2 * 4) & 15) - 8.0
     }
 }
 
-fn eight(a: &Arguments<'_>) -> impl Fn(usize, usize) -> f32 {
-    let (k, w) = (a.int("k"), a.buffer("w"));
+fn eight<'a>(a: &'a Arguments<'_>, w: &str) -> impl Fn(usize, usize) -> f32 + 'a {
+    let (k, w) = (a.int("k"), a.buffer(w));
     move |output, term| f32::from(w.byte(output * k + term).cast_signed())
 }
 
-fn contract(a: &Arguments<'_>, id: [usize; 3], code: Code<'_>) {
-    let [n, k] = ["n", "k"].map(|name| a.int(name));
-    let [block_n, block_r, group] = ["BLOCK_N", "BLOCK_R", "GROUP"].map(|name| a.constant(name));
-    let count = a.buffer("rows").int(0) as usize;
-    let (x, scales, y) = (a.buffer("x"), a.buffer("scales"), a.buffer("y"));
-    for row in id[1] * block_r..count.min((id[1] + 1) * block_r) {
-        let left: Vec<f32> = (0..k).map(|term| bf16::from_f32(x.get(row * k + term)).to_f32()).collect();
-        for output in id[0] * block_n..n.min((id[0] + 1) * block_n) {
-            let sum = (0..k).step_by(group).fold(0.0f32, |sum, first| {
-                let terms = first..first + group;
-                let own = terms.fold(0.0f32, |own, term| left[term].mul_add(code(output, term), own));
-                sum + own * scales.get(first / group * n + output)
-            });
-            y.set(row * n + output, sum);
-        }
-    }
+pub(super) fn contract_blocks(a: &Arguments<'_>, id: [usize; 3], grid: [u32; 3]) {
+    let tile = Tile::new(a, id, grid);
+    let (w, group) = (["w0", "w1", "w2"][tile.which], a.constant("GROUP"));
+    let (scales, n) = (a.buffer(["scales0", "scales1", "scales2"][tile.which]), a.int(["n0", "n1", "n2"][tile.which]));
+    let (eight, four) = (eight(a, w), four(a, w));
+    let code: Code<'_> = if a.constant("BITS") == 8 { &eight } else { &four };
+    let product = |left: &[f32], output: usize, terms: std::ops::Range<usize>| {
+        terms.step_by(group).fold(0.0f32, |sum, first| {
+            let own = (first..first + group).fold(0.0f32, |own, term| left[term].mul_add(code(output, term), own));
+            sum + own * scales.get(first / group * n + output)
+        })
+    };
+    tile.contract(a, |x| bf16::from_f32(x).to_f32(), product);
 }
 
 fn gather(a: &Arguments<'_>, id: [usize; 3], code: Code<'_>) {
@@ -55,18 +50,10 @@ fn gather(a: &Arguments<'_>, id: [usize; 3], code: Code<'_>) {
     }
 }
 
-pub(super) fn int4(a: &Arguments<'_>, id: [usize; 3], _: [u32; 3]) {
-    contract(a, id, &four(a));
-}
-
-pub(super) fn int8(a: &Arguments<'_>, id: [usize; 3], _: [u32; 3]) {
-    contract(a, id, &eight(a));
-}
-
 pub(super) fn gather_int4(a: &Arguments<'_>, id: [usize; 3], _: [u32; 3]) {
-    gather(a, id, &four(a));
+    gather(a, id, &four(a, "w"));
 }
 
 pub(super) fn gather_int8(a: &Arguments<'_>, id: [usize; 3], _: [u32; 3]) {
-    gather(a, id, &eight(a));
+    gather(a, id, &eight(a, "w"));
 }

@@ -18,9 +18,15 @@ pub(crate) struct Heads {
 /// A window that every sequence is within.
 const WHOLE: i32 = i32::MAX / 2;
 
-/// The least variant whose heads are as long, of pages of this type.
-fn variant(kernel: &'static str, typed: Option<(&'static str, DType)>, head_dim: u32) -> Option<&'static Variant> {
-    let wanted = Wanted { kernel, typed, fixed: &[], numbers: &[("head_dim", head_dim)] };
+/// The least variant whose heads are as long, of pages of this type, with scores capped or not.
+fn variant(
+    kernel: &'static str,
+    typed: Option<(&'static str, DType)>,
+    head_dim: u32,
+    capped: bool,
+) -> Option<&'static Variant> {
+    let fixed = [("CAPPED", i64::from(capped))];
+    let wanted = Wanted { kernel, typed, fixed: &fixed, numbers: &[("head_dim", head_dim)] };
     let long = |variant: &&Variant| variant.constant("D") + variant.constant("TAIL");
     let variants = wanted.variants().into_iter().filter(|variant| long(variant) >= i64::from(head_dim));
     variants.min_by_key(long)
@@ -28,7 +34,7 @@ fn variant(kernel: &'static str, typed: Option<(&'static str, DType)>, head_dim:
 
 /// Prompt rows that are taken at once.
 pub(crate) fn tile_rows(head_dim: u32, dtype: DType) -> Option<u32> {
-    variant("prompt", Some(("keys", dtype)), head_dim).map(|variant| variant.constant("BLOCK_M") as u32)
+    variant("prompt", Some(("keys", dtype)), head_dim, false).map(|variant| variant.constant("BLOCK_M") as u32)
 }
 
 /// Where a layer's pages are, and how it attends.
@@ -40,7 +46,7 @@ struct Layer {
     table: Address,
     window: i32,
     scale: f32,
-    cap: f32,
+    cap: Option<f32>,
     sinks: Option<Address>,
 }
 
@@ -61,7 +67,7 @@ pub(crate) fn attend(
         table: site.meta.table(pages.is_windowed),
         window: how.window.map_or(WHOLE, |window| window.min(WHOLE as u32) as i32),
         scale: how.scale,
-        cap: how.softcap.unwrap_or(0.0),
+        cap: how.softcap,
         sinks: sinks.map(|w| site.weight(w).address()),
     };
     append(site, [k, v], &layer)?;
@@ -94,8 +100,8 @@ fn append(site: &mut Site<'_>, [k, v]: [&Operand; 2], layer: &Layer) -> Result<(
 
 fn prompt(site: &mut Site<'_>, [q, y]: [&Operand; 2], layer: &Layer) -> Result<(), KernelError> {
     let Heads { kv_heads, group, head_dim } = layer.heads;
-    let variant =
-        variant("prompt", Some(("keys", layer.dtype)), head_dim).ok_or_else(|| site.missing(layer.dtype.name()))?;
+    let variant = variant("prompt", Some(("keys", layer.dtype)), head_dim, layer.cap.is_some());
+    let variant = variant.ok_or_else(|| site.missing(layer.dtype.name()))?;
     let meta = site.meta;
     let arguments = Prompt {
         tiles: meta.tiles(),
@@ -118,7 +124,7 @@ fn prompt(site: &mut Site<'_>, [q, y]: [&Operand; 2], layer: &Layer) -> Result<(
         window: layer.window,
         has_sinks: i32::from(layer.sinks.is_some()),
         scale: layer.scale,
-        cap: layer.cap,
+        cap: layer.cap.unwrap_or(0.0),
     };
     let grid = [Extent::ONE_EACH, Extent::Fixed(kv_heads * group), Extent::Fixed(1)];
     site.launches.push(variant, &arguments, Count::Tiles, grid)
@@ -126,9 +132,9 @@ fn prompt(site: &mut Site<'_>, [q, y]: [&Operand; 2], layer: &Layer) -> Result<(
 
 fn generated(site: &mut Site<'_>, [q, y]: [&Operand; 2], layer: &Layer) -> Result<(), KernelError> {
     let Heads { kv_heads, group, head_dim } = layer.heads;
-    let split = variant("generated", Some(("keys", layer.dtype)), head_dim);
+    let split = variant("generated", Some(("keys", layer.dtype)), head_dim, layer.cap.is_some());
     let split = split.ok_or_else(|| site.missing(layer.dtype.name()))?;
-    let merge = variant("merge_splits", None, head_dim).ok_or_else(|| site.missing(DType::F32.name()))?;
+    let merge = variant("merge_splits", None, head_dim, false).ok_or_else(|| site.missing(DType::F32.name()))?;
     let of_group = group.div_ceil(split.constant("GROUP") as u32);
     let (meta, splits) = (site.meta, site.splits);
     for number in 0..site.limits.rows_max.div_ceil(splits.portion) {
@@ -150,7 +156,7 @@ fn generated(site: &mut Site<'_>, [q, y]: [&Operand; 2], layer: &Layer) -> Resul
             head_dim: head_dim as i32,
             window: layer.window,
             scale: layer.scale,
-            cap: layer.cap,
+            cap: layer.cap.unwrap_or(0.0),
         };
         let count = Count::Generated(number);
         let grid = [Extent::ONE_EACH, Extent::Fixed(kv_heads * of_group), Extent::Splits];

@@ -42,65 +42,104 @@ def append(rows, row_position, row_span, span_first_page, table, k, v, keys, val
 
 
 @triton.jit
-def shaped(scores, scale, cap):
-    """Scaled scores, capped where cap is above 0, in units of log 2."""
-    scores = scores * scale
-    if cap > 0.0:
-        scores = cap * tanh(scores / cap)
-    return scores * LOG2_E
+def placed(
+    table, first_page, from_position, low, high, kv_head, kv_heads, head_dim, BLOCK_P: tl.constexpr, MASKED: tl.constexpr
+):
+    """Where the keys and values of a block of positions begin, and which of them are there: of low..high those that have a page, all where
+    it is not MASKED. Blocks begin on pages."""
+    lane = tl.arange(0, BLOCK_P)
+    pages = table + first_page + from_position // PAGE + lane // PAGE
+    there = (from_position + lane >= low) & (from_position + lane < high)
+    if MASKED:
+        page = tl.load(pages, mask=there, other=-1)
+        there = page >= 0
+    else:
+        page = tl.load(pages)
+    at = (kv_head * PAGE + lane % PAGE) * head_dim
+    return page.to(tl.int64) * (kv_heads * PAGE * head_dim) + at, there
 
 
 @triton.jit
-def placed(table, first_page, position, kept, kv_head, kv_heads, head_dim):
-    """Where the keys and values of positions begin, and which of them are there."""
-    page = tl.load(table + first_page + position // PAGE, mask=kept, other=-1)
-    at = ((page.to(tl.int64) * kv_heads + kv_head) * PAGE + position % PAGE) * head_dim
-    return at, page >= 0
+def elements(pointers, there, dim, head_dim, MASKED: tl.constexpr):
+    """Elements of heads, of those positions that are there."""
+    if MASKED:
+        return tl.load(pointers, mask=there & (dim < head_dim), other=0.0)
+    return tl.load(pointers, mask=dim < head_dim, other=0.0)
 
 
 @triton.jit
-def products(q, q_tail, keys, at, there, head_dim, D: tl.constexpr, TAIL: tl.constexpr):
+def products(q, q_tail, keys, at, there, head_dim, D: tl.constexpr, TAIL: tl.constexpr, MASKED: tl.constexpr):
     """q k^T of a block of positions."""
     dim = tl.arange(0, D)[:, None]
-    key = tl.load(keys + at[None, :] + dim, mask=there[None, :] & (dim < head_dim), other=0.0)
+    key = elements(keys + at[None, :] + dim, there[None, :], dim, head_dim, MASKED)
     scores = tl.dot(q, key, input_precision="ieee")
     if TAIL > 0:
         dim = D + tl.arange(0, TAIL)[:, None]
-        key = tl.load(keys + at[None, :] + dim, mask=there[None, :] & (dim < head_dim), other=0.0)
+        key = elements(keys + at[None, :] + dim, there[None, :], dim, head_dim, MASKED)
         scores = tl.dot(q_tail, key, scores, input_precision="ieee")
     return scores
 
 
 @triton.jit
-def averaged(weights, values, at, there, head_dim, sums, FROM: tl.constexpr, D: tl.constexpr):
+def averaged(
+    weights, values, at, there, head_dim, sums, FROM: tl.constexpr, D: tl.constexpr, MASKED: tl.constexpr
+):
     """sums + weights v of a block of positions, for the elements FROM..FROM + D of a head."""
     dim = FROM + tl.arange(0, D)[None, :]
-    value = tl.load(values + at[:, None] + dim, mask=there[:, None] & (dim < head_dim), other=0.0)
+    value = elements(values + at[:, None] + dim, there[:, None], dim, head_dim, MASKED)
     return tl.dot(weights.to(value.dtype), value, sums, input_precision="ieee")
 
 
 @triton.jit
-def block(q, q_tail, keys, values, at, there, seen, m, l, o, o_tail, head_dim, scale, cap, D: tl.constexpr, TAIL: tl.constexpr):
-    """m, l, o and o_tail with a block of positions added, of which each query sees those of `seen`."""
-    scores = shaped(products(q, q_tail, keys, at, there, head_dim, D, TAIL), scale, cap)
-    scores = tl.where(seen & there[None, :], scores, float("-inf"))
-    top = tl.maximum(m, tl.max(scores, 1))
-    # A query that has seen nothing yet would subtract infinities.
-    base = tl.where(top == float("-inf"), 0.0, top)
-    weights = tl.exp2(scores - base[:, None])
+def block(
+    q, q_tail, keys, values, at, there, seen, m, l, o, o_tail, head_dim, scale, cap,
+    D: tl.constexpr, TAIL: tl.constexpr, CAPPED: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """m, l, o and o_tail with a block of positions added, of which each query sees those of `seen`; all, where it is not MASKED. Scores are
+    brought to units of log 2 within the exponent: one multiply-add each."""
+    scores = products(q, q_tail, keys, at, there, head_dim, D, TAIL, MASKED)
+    unit = scale * LOG2_E
+    if CAPPED:
+        scores = cap * tanh(scores * scale / cap)
+        unit = LOG2_E
+    if MASKED:
+        scores = tl.where(seen & there[None, :], scores, float("-inf"))
+    top = tl.maximum(m, tl.max(scores, 1) * unit)
+    base = top
+    if MASKED:
+        # A query that has seen nothing yet would subtract infinities.
+        base = tl.where(top == float("-inf"), 0.0, top)
+    weights = tl.exp2(scores * unit - base[:, None])
     factor = tl.exp2(m - base)
     l = l * factor + tl.sum(weights, 1)
-    o = averaged(weights, values, at, there, head_dim, o * factor[:, None], 0, D)
+    o = averaged(weights, values, at, there, head_dim, o * factor[:, None], 0, D, MASKED)
     if TAIL > 0:
-        o_tail = averaged(weights, values, at, there, head_dim, o_tail * factor[:, None], D, TAIL)
+        o_tail = averaged(weights, values, at, there, head_dim, o_tail * factor[:, None], D, TAIL, MASKED)
     return top, l, o, o_tail
+
+
+@triton.jit
+def stretch(
+    table, first_page, begin, end, low, high, position, window, kv_head, kv_heads,
+    q, q_tail, keys, values, m, l, o, o_tail, head_dim, scale, cap,
+    D: tl.constexpr, TAIL: tl.constexpr, CAPPED: tl.constexpr, BLOCK_P: tl.constexpr, MASKED: tl.constexpr,
+):  # fmt: skip
+    """m, l, o and o_tail with the blocks of begin..end added, of which there are the positions low..high."""
+    for from_position in tl.range(begin, end, BLOCK_P):
+        past = from_position + tl.arange(0, BLOCK_P)
+        at, there = placed(table, first_page, from_position, low, high, kv_head, kv_heads, head_dim, BLOCK_P, MASKED)
+        seen = (past[None, :] <= position[:, None]) & (past[None, :] > position[:, None] - window)
+        m, l, o, o_tail = block(
+            q, q_tail, keys, values, at, there, seen, m, l, o, o_tail, head_dim, scale, cap, D, TAIL, CAPPED, MASKED
+        )
+    return m, l, o, o_tail
 
 
 @triton.jit
 def prompt(
     tiles, tile_span, tile_row, span_first_row, span_rows, span_start, span_prompt, span_first_page, table,
     q, keys, values, sinks, y, kv_heads, group, head_dim, window, has_sinks, scale, cap,
-    D: tl.constexpr, TAIL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_P: tl.constexpr,
+    D: tl.constexpr, TAIL: tl.constexpr, CAPPED: tl.constexpr, LOOPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """A tile is BLOCK_M prompt rows of a span, from the span's row tile_row on."""
     # The tiles with the longest past are the last ones: they begin first.
@@ -133,13 +172,29 @@ def prompt(
         o_tail = tl.zeros([BLOCK_M, TAIL], tl.float32)
     low = tl.maximum(start + first - window + 1, 0)
     end = start + tl.minimum(first + BLOCK_M, rows)
-    for from_position in tl.range(low // BLOCK_P * BLOCK_P, end, BLOCK_P):
-        past = from_position + tl.arange(0, BLOCK_P)
-        at, there = placed(table, first_page, past, (past >= low) & (past < end), kv_head, kv_heads, head_dim)
-        seen = (past[None, :] <= position[:, None]) & (past[None, :] > position[:, None] - window)
-        m, l, o, o_tail = block(
-            query, query_tail, keys, values, at, there, seen, m, l, o, o_tail, head_dim, scale, cap, D, TAIL
-        )
+    # Blocks that all rows see whole lie between those at the windows' borders and those at the rows themselves.
+    begin = low // BLOCK_P * BLOCK_P
+    full = tl.cdiv(tl.maximum(end - window, 0), BLOCK_P) * BLOCK_P
+    full = tl.minimum(tl.maximum(full, begin), tl.cdiv(end, BLOCK_P) * BLOCK_P)
+    own_blocks = tl.maximum(full, (start + first + 1) // BLOCK_P * BLOCK_P)
+    if LOOPS == 1:
+        m, l, o, o_tail = stretch(
+            table, first_page, begin, end, low, end, position, window, kv_head, kv_heads,
+            query, query_tail, keys, values, m, l, o, o_tail, head_dim, scale, cap, D, TAIL, CAPPED, BLOCK_P, True,
+        )  # fmt: skip
+    else:
+        m, l, o, o_tail = stretch(
+            table, first_page, begin, full, low, end, position, window, kv_head, kv_heads,
+            query, query_tail, keys, values, m, l, o, o_tail, head_dim, scale, cap, D, TAIL, CAPPED, BLOCK_P, True,
+        )  # fmt: skip
+        m, l, o, o_tail = stretch(
+            table, first_page, full, own_blocks, low, end, position, window, kv_head, kv_heads,
+            query, query_tail, keys, values, m, l, o, o_tail, head_dim, scale, cap, D, TAIL, CAPPED, BLOCK_P, False,
+        )  # fmt: skip
+        m, l, o, o_tail = stretch(
+            table, first_page, own_blocks, end, low, end, position, window, kv_head, kv_heads,
+            query, query_tail, keys, values, m, l, o, o_tail, head_dim, scale, cap, D, TAIL, CAPPED, BLOCK_P, True,
+        )  # fmt: skip
     if has_sinks != 0:
         sink = tl.load(sinks + head) * LOG2_E
         top = tl.maximum(m, sink)
@@ -158,7 +213,7 @@ def prompt(
 def generated(
     count, generated_rows, row_position, row_span, span_first_page, table,
     q, keys, values, split_m, split_l, split_o, kv_heads, group, head_dim, window, scale, cap,
-    D: tl.constexpr, TAIL: tl.constexpr, GROUP: tl.constexpr, BLOCK_P: tl.constexpr,
+    D: tl.constexpr, TAIL: tl.constexpr, CAPPED: tl.constexpr, GROUP: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """split_m, split_l [generated rows, heads of queries, splits], split_o [the same, head_dim]: splits as many as programs."""
     number = tl.program_id(0)
@@ -196,9 +251,9 @@ def generated(
     for from_position in tl.range(begin, end, BLOCK_P):
         past = from_position + tl.arange(0, BLOCK_P)
         seen = (past >= low) & (past < end)
-        at, there = placed(table, first_page, past, seen, kv_head, kv_heads, head_dim)
+        at, there = placed(table, first_page, from_position, low, end, kv_head, kv_heads, head_dim, BLOCK_P, True)
         m, l, o, o_tail = block(
-            query, query_tail, keys, values, at, there, seen[None, :], m, l, o, o_tail, head_dim, scale, cap, D, TAIL
+            query, query_tail, keys, values, at, there, seen[None, :], m, l, o, o_tail, head_dim, scale, cap, D, TAIL, CAPPED, True
         )
     to = (number.to(tl.int64) * heads + head) * tl.num_programs(2) + split
     tl.store(split_m + to, m, mask=member < group)

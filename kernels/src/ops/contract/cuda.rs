@@ -1,90 +1,260 @@
-//! Launches of contractions: one tile of terms for every number of rows, tiles of rows by how many there are.
+//! Launches of contractions: one tile of terms for every number of rows, tiles of rows by how many there are, up to three weights at once.
 //!
-//! A weight of few outputs would leave most of a GPU idle, so its terms are summed in runs, which the shape of the weight decides and
-//! nothing else: of few rows each run by programs of its own, whose sums are merged in order, of many rows one run after the other in one
-//! program. The additions are the same.
+//! Weights of few outputs would leave most of a GPU idle, so their terms are summed in runs, which the shapes of the weights decide and
+//! nothing else: of few rows each run by a program of its own, of which the last adds them all in order, of many rows one run after the
+//! other in one program. The additions are the same.
 
-use crate::cuda::arguments::{Contract, ContractPart, MergeParts, RoundRows, Variant};
-use crate::cuda::driver::Address;
-use crate::cuda::{CountAt, DeviceWeight, Extent, Site, Wanted};
+use crate::cuda::arguments::{Contract, RoundRows, Variant};
+use crate::cuda::{DeviceWeight, Extent, Site, Wanted};
 use crate::error::KernelError;
 use crate::ops::quantised;
 use graph::plan::{Call, Operand, Program, WeightId, WeightSpec};
 use graph::{DType, WeightType};
 
-/// Programs that keep a GPU's memory busy: two for each of its multiprocessors, as many as an H200 has.
+/// Programs that keep a GPU's memory busy: two for each of its multiprocessors, as many as an H100 and an H200 have.
 const PROGRAMS: u32 = 264;
 /// Terms of a run, at least, and a divisor of their number.
 const RUN: u32 = 256;
 /// Outputs of a program that sums a run.
 const OUTPUTS: u32 = 64;
-/// Rows up to which runs have programs of their own: the largest tile of rows that such programs have.
-const PARTED_ROWS: u32 = 32;
+/// Rows up to which runs have programs of their own.
+const PARTED_ROWS: u32 = 128;
+/// Rows up to which x is rounded as it is read; beyond, once before.
+const FEW_ROWS: u32 = 32;
+/// The largest tile of rows whose runs have programs of their own.
+const PARTED_TILE: u32 = 64;
+/// Rows from which a tile has 256 of them.
+const MANY_ROWS: u32 = 1024;
+/// Terms that are many for a program.
+const LONG: u32 = 4096;
+/// The constant of kernels that have a program for each run.
+pub(crate) const APART: i64 = 2;
+/// Weights that a launch can have.
+const TOGETHER: usize = 3;
 
-/// Terms of a run of a weight's sums: all of them where it has outputs enough, or where its type has one way only.
-fn run(spec: &WeightSpec) -> u32 {
-    let tiles = spec.n.div_ceil(OUTPUTS);
-    let parts = (PROGRAMS / tiles.max(1)).clamp(1, (spec.k / RUN).max(1));
-    let one = parts == 1
-        || !matches!(spec.dtype, WeightType::Bf16 | WeightType::F16)
-        || !spec.k.is_multiple_of(16)
-        || !spec.n.is_multiple_of(16);
-    if one { spec.k } else { spec.k.div_ceil(parts).next_multiple_of(RUN) }
+/// Weights that share x and a launch, with where their results go.
+pub(crate) struct Together<'a> {
+    parts: &'a [(WeightId, Operand)],
 }
 
-/// Bytes that all contractions of a program share: for the sums of runs, and for rounded activations.
-pub(crate) fn room(program: &Program, specs: &[&WeightSpec], rows_max: u32) -> [u64; 2] {
-    let contracted = program
-        .calls
-        .iter()
-        .filter_map(|call| if let Call::Contract { parts, .. } = call { Some(parts) } else { None });
-    let mut room = [0, 0];
-    for spec in contracted.flatten().filter_map(|(w, _)| specs.get(w.0 as usize)).filter(|spec| run(spec) < spec.k) {
-        let parts = u64::from(spec.k.div_ceil(run(spec)));
-        room[0] = room[0].max(parts * u64::from(PARTED_ROWS * spec.n) * 4);
-        room[1] = room[1].max(u64::from(rows_max) * u64::from(spec.k) * 2);
+impl Together<'_> {
+    /// What `of` says of each, of those that are not there `absent`.
+    pub(crate) fn each<T: Copy>(&self, absent: Option<T>, of: impl Fn(WeightId, &Operand) -> T) -> [T; TOGETHER] {
+        let first = of(self.parts[0].0, &self.parts[0].1);
+        let at = |number: usize| self.parts.get(number).map_or(absent.unwrap_or(first), |(w, y)| of(*w, y));
+        [at(0), at(1), at(2)]
     }
-    room
+
+    /// Outputs of each.
+    pub(crate) fn widths(&self, site: &Site<'_>) -> [u32; TOGETHER] {
+        self.each(Some(0), |w, _| site.weight(w).spec().n)
+    }
+
+    /// The first weight, with whose type and terms all agree.
+    pub(crate) fn first<'s>(&self, site: &'s Site<'_>) -> &'s DeviceWeight {
+        site.weight(self.parts[0].0)
+    }
+}
+
+/// How the terms of some weights are summed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Runs {
+    /// Terms of a run.
+    pub(crate) part: u32,
+    /// How many runs.
+    pub(crate) count: u32,
+}
+
+impl Runs {
+    /// Those of weights of these widths and so many terms, which are parted if they can be.
+    pub(crate) fn of(widths: [u32; TOGETHER], k: u32, can_part: bool) -> Self {
+        let tiles: u32 = widths.iter().map(|n| n.div_ceil(OUTPUTS)).sum();
+        let runs = (PROGRAMS / tiles.max(1)).clamp(1, (k / RUN).max(1));
+        let part = if can_part && runs > 1 { k.div_ceil(runs).next_multiple_of(RUN) } else { k };
+        Self { part, count: k.div_ceil(part.max(1)).max(1) }
+    }
+
+    /// How a launch for at most so many rows takes them: 0 all terms at once, 1 run by run, or apart.
+    pub(crate) fn parted(self, k: u32, rows: u32) -> i64 {
+        // A tile of many rows keeps a multiprocessor busy by itself, unless its sums are long.
+        let apart = rows <= FEW_ROWS || (rows <= PARTED_ROWS && k > LONG);
+        if self.count == 1 {
+            0
+        } else if apart {
+            APART
+        } else {
+            1
+        }
+    }
+
+    /// Bytes for their sums, and for the counts of those that are made, of `tiles` tiles of outputs.
+    fn room(self, tiles: u32) -> [u64; 2] {
+        let row_tiles = u64::from(PARTED_ROWS.div_ceil(PARTED_TILE)) * u64::from(tiles);
+        let sums = row_tiles * u64::from(self.count * OUTPUTS * PARTED_TILE) * 4;
+        if self.count > 1 { [sums, row_tiles * 4] } else { [0, 0] }
+    }
+}
+
+/// Whether kernels without masks for the last terms and outputs can be taken.
+pub(crate) fn is_even(widths: [u32; TOGETHER], k: u32, terms: u32) -> bool {
+    k.is_multiple_of(terms) && widths.iter().all(|n| n.is_multiple_of(16))
+}
+
+/// The weights of a call that share launches: up to three of one type.
+fn together<'a>(
+    parts: &'a [(WeightId, Operand)],
+    kind: impl Fn(WeightId) -> WeightType,
+) -> impl Iterator<Item = Together<'a>> {
+    let alike = parts.chunk_by(move |(a, _), (b, _)| kind(*a) == kind(*b));
+    alike.flat_map(|parts| parts.chunks(TOGETHER)).map(|parts| Together { parts })
+}
+
+/// Terms that kernels without masks read at once, of weights of a type.
+fn terms(dtype: WeightType) -> u32 {
+    match dtype {
+        WeightType::Bf16 | WeightType::F16 | WeightType::F32 => 64,
+        WeightType::Q8_0 | WeightType::Q4_0 => quantised::cuda::AT_ONCE,
+    }
+}
+
+/// Room that all contractions of a program share.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Room {
+    /// Bytes for the sums of runs.
+    pub(crate) parts: u64,
+    /// Bytes for how many of them are made: zeros between launches.
+    pub(crate) arrived: u64,
+    /// Bytes for rounded activations.
+    pub(crate) rounded: u64,
+}
+
+impl Room {
+    /// That of a program.
+    pub(crate) fn of(program: &Program, specs: &[&WeightSpec], rows_max: u32) -> Self {
+        let mut room = Self::default();
+        for call in &program.calls {
+            let Call::Contract { parts, .. } = call else { continue };
+            if parts.iter().any(|(w, _)| specs.get(w.0 as usize).is_none()) {
+                continue;
+            }
+            let spec = |w: WeightId| specs[w.0 as usize];
+            for group in together(parts, |w| spec(w).dtype) {
+                let (widths, first) = (group.each(Some(0), |w, _| spec(w).n), spec(group.parts[0].0));
+                let can_part = is_even(widths, first.k, terms(first.dtype)) && first.dtype != WeightType::F32;
+                let tiles = widths.iter().map(|n| n.div_ceil(OUTPUTS)).sum();
+                let [parts, arrived] = Runs::of(widths, first.k, can_part).room(tiles);
+                room.parts = room.parts.max(parts);
+                room.arrived = room.arrived.max(arrived);
+                room.rounded = room.rounded.max(u64::from(rows_max) * u64::from(first.k) * 2);
+            }
+        }
+        room
+    }
 }
 
 /// For each part, y = x · wᵀ.
 pub(crate) fn contract(site: &mut Site<'_>, x: &Operand, parts: &[(WeightId, Operand)]) -> Result<(), KernelError> {
+    let weights = site.weights;
     let mut rounded = None;
-    for (w, y) in parts {
-        let weight = site.weight(*w);
-        let spec = weight.spec().clone();
-        let Some(dtype) = weight.plain() else {
-            quantised::cuda::contract(site, x, (*w, y))?;
-            continue;
-        };
-        if run(&spec) == spec.k {
-            whole(site, x, (*w, y))?;
-            continue;
+    for group in together(parts, |w| weights[w.0 as usize].spec().dtype) {
+        match group.first(site).plain() {
+            Some(dtype) => plain(site, x, (&group, dtype), &mut rounded)?,
+            None => quantised::cuda::contract(site, x, &group)?,
         }
-        in_parts(site, x, (*w, y))?;
-        if rounded != Some(dtype) {
-            round(site, x, dtype)?;
-            rounded = Some(dtype);
-        }
-        runs_in_turn(site, dtype, x, (*w, y))?;
     }
     Ok(())
 }
 
-/// The variants of a kernel for a weight, by ascending tiles of rows.
-fn by_rows(
-    site: &Site<'_>,
-    kernel: &'static str,
-    weight: &DeviceWeight,
-    fits: impl Fn(&Variant) -> bool,
-) -> Result<Vec<&'static Variant>, KernelError> {
-    let spec = weight.spec();
-    let numbers = [("k", spec.k), ("part", run(spec)), ("apart", PARTED_ROWS * spec.n)];
-    let typed = weight.plain().map(|dtype| ("w", dtype));
-    let wanted = Wanted { kernel, typed, fixed: &[], numbers: &numbers };
-    let mut variants = wanted.fitting(fits);
-    variants.sort_by_key(|variant| variant.constant("BLOCK_R"));
-    if variants.is_empty() { Err(site.missing(spec.dtype.name())) } else { Ok(variants) }
+/// What a launch takes for so many rows of x.
+struct ForRows {
+    /// The least and the most rows.
+    range: (u32, u32),
+    /// Rows of a tile, at most.
+    tile: u32,
+}
+
+const fn for_rows(range: (u32, u32), tile: u32) -> ForRows {
+    ForRows { range, tile }
+}
+
+/// Plain weights of two bytes, with all terms in one run.
+const WHOLE: [ForRows; 5] = [
+    for_rows((1, 16), 16),
+    for_rows((17, FEW_ROWS), 32),
+    for_rows((FEW_ROWS + 1, PARTED_ROWS), PARTED_TILE),
+    for_rows((PARTED_ROWS + 1, MANY_ROWS - 1), 128),
+    for_rows((MANY_ROWS, u32::MAX), 256),
+];
+/// The same in runs: sums of a larger tile would not stay in registers beside those of a run.
+const IN_RUNS: [ForRows; 4] = [
+    for_rows((1, 16), 16),
+    for_rows((17, FEW_ROWS), 32),
+    for_rows((FEW_ROWS + 1, PARTED_ROWS), PARTED_TILE),
+    for_rows((PARTED_ROWS + 1, u32::MAX), 128),
+];
+/// Of other widths, and of four bytes.
+const ANY: [ForRows; 2] = [for_rows((1, 16), 16), for_rows((17, u32::MAX), 64)];
+
+fn plain(
+    site: &mut Site<'_>,
+    x: &Operand,
+    (group, dtype): (&Together<'_>, DType),
+    rounded: &mut Option<DType>,
+) -> Result<(), KernelError> {
+    let (widths, k, rows) = (group.widths(site), group.first(site).spec().k, site.counted(x));
+    let even = is_even(widths, k, 64) && dtype != DType::F32;
+    let runs = Runs::of(widths, k, even);
+    let [n0, n1, n2] = widths.map(|n| n as i32);
+    let [w0, w1, w2] = group.each(None, |w, _| site.weight(w).address());
+    let [y0, y1, y2] = group.each(None, |_, y| site.address(y));
+    let all: &[ForRows] = match (even, runs.count) {
+        (false, _) => &ANY,
+        (true, 1) => &WHOLE,
+        (true, _) => &IN_RUNS,
+    };
+    for ForRows { range, tile } in all {
+        let is_rounded = even && range.1 > FEW_ROWS;
+        if is_rounded && *rounded != Some(dtype) {
+            round(site, x, dtype)?;
+            *rounded = Some(dtype);
+        }
+        let parted = runs.parted(k, range.1);
+        let fixed = [("PARTED", parted), ("EVEN", i64::from(even))];
+        let numbers = [("k", k), ("part", runs.part), ("n0", widths[0]), ("n1", widths[1]), ("n2", widths[2])];
+        let wanted = Wanted { kernel: "contract", typed: Some(("w0", dtype)), fixed: &fixed, numbers: &numbers };
+        let x_type = if is_rounded { dtype } else { DType::F32 };
+        let fits = |variant: &Variant| {
+            variant.is("x", x_type) && (!even || k.is_multiple_of(variant.constant("BLOCK_K") as u32))
+        };
+        let variant = tiled(wanted.fitting(fits), *tile).ok_or_else(|| site.missing(dtype.name()))?;
+        let x = if is_rounded { site.rounded } else { site.address(x) };
+        let (k, part, parts, arrived) = (k as i32, runs.part as i32, site.parts, site.arrived);
+        let arguments = Contract { rows: rows.at, x, w0, w1, w2, y0, y1, y2, parts, arrived, n0, n1, n2, k, part };
+        let grid = grid(variant, widths, if parted == APART { runs.count } else { 1 });
+        site.launches.push_for(variant, &arguments, (rows.count, *range), grid)?;
+    }
+    Ok(())
+}
+
+/// Of some variants the one with the largest tile of rows of at most `most`, of these the one that takes most terms at once.
+pub(crate) fn tiled(variants: Vec<&'static Variant>, most: u32) -> Option<&'static Variant> {
+    let fits = variants.into_iter().filter(|variant| variant.constant("BLOCK_R") <= i64::from(most));
+    fits.max_by_key(|variant| (variant.constant("BLOCK_R"), variant.constant("BLOCK_K"), variant.constant("AT_ONCE")))
+}
+
+/// A program for each tile of outputs, tile of rows, and run.
+pub(crate) fn grid(variant: &Variant, widths: [u32; TOGETHER], runs: u32) -> [Extent; 3] {
+    let block = |name| variant.constant(name) as u32;
+    let outputs = widths.iter().map(|n| n.div_ceil(block("BLOCK_N"))).sum();
+    [Extent::Fixed(outputs), Extent::Counted { each: 1, per: block("BLOCK_R") }, Extent::Fixed(runs)]
+}
+
+/// Many rows: x in the weights' type, once for all of them.
+fn round(site: &mut Site<'_>, x: &Operand, dtype: DType) -> Result<(), KernelError> {
+    let rows = site.counted(x);
+    let arguments = RoundRows { rows: rows.at, x: site.address(x), y: site.rounded, width: x.width as i32 };
+    let (variant, grid) = site.typed_columns("round_rows", Some(("y", dtype)), ("width", x.width), &[])?;
+    site.launches.push_for(variant, &arguments, (rows.count, (FEW_ROWS + 1, u32::MAX)), grid)
 }
 
 /// Launches each variant for the rows of its tile, the last for all more than that.
@@ -104,72 +274,4 @@ pub(crate) fn by_tiles(
         from = from.max(to.saturating_add(1));
     }
     Ok(())
-}
-
-fn arguments(site: &Site<'_>, x: Address, rows: CountAt, (w, y): (WeightId, &Operand)) -> Contract {
-    let weight = site.weight(w);
-    let [n, k, part] = [weight.spec().n, weight.spec().k, run(weight.spec())].map(|length| length as i32);
-    Contract { rows: rows.at, x, w: weight.address(), y: site.address(y), n, k, part }
-}
-
-/// All terms in one sum.
-fn whole(site: &mut Site<'_>, x: &Operand, (w, y): (WeightId, &Operand)) -> Result<(), KernelError> {
-    let rows = site.counted(x);
-    let arguments = arguments(site, site.address(x), rows, (w, y));
-    let plain = |variant: &Variant| variant.constant("PARTED") == 0 && variant.is("x", DType::F32);
-    let variants = by_rows(site, "contract", site.weight(w), plain)?;
-    by_tiles((site.weight(w).spec().n, variants), (1, u32::MAX), |variant, range, [outputs, tiles]| {
-        let grid = [outputs, tiles, Extent::Fixed(1)];
-        site.launches.push_for(variant, &arguments, (rows.count, range), grid)
-    })
-}
-
-/// Few rows: a program for each run, and one that merges them.
-fn in_parts(site: &mut Site<'_>, x: &Operand, (w, y): (WeightId, &Operand)) -> Result<(), KernelError> {
-    let (rows, weight) = (site.counted(x), site.weight(w));
-    let (n, k, part) = (weight.spec().n, weight.spec().k, run(weight.spec()));
-    let (apart, count, parts) = (i64::from(PARTED_ROWS * n), k.div_ceil(part), site.parts);
-    let arguments = ContractPart {
-        rows: rows.at,
-        x: site.address(x),
-        w: weight.address(),
-        parts,
-        apart,
-        n: n as i32,
-        k: k as i32,
-        part: part as i32,
-    };
-    let variants = by_rows(site, "contract_part", weight, |_| true)?;
-    by_tiles((n, variants), (1, PARTED_ROWS), |variant, range, [outputs, tiles]| {
-        let grid = [outputs, tiles, Extent::Fixed(count)];
-        site.launches.push_for(variant, &arguments, (rows.count, range), grid)
-    })?;
-    let merge = MergeParts { rows: rows.at, parts, y: site.address(y), apart, count: count as i32, n: n as i32 };
-    let (variant, grid) = site.columns("merge_parts", ("n", n), &[("apart", PARTED_ROWS * n)])?;
-    site.launches.push_for(variant, &merge, (rows.count, (1, PARTED_ROWS)), grid)
-}
-
-/// Many rows: x in the weights' type, once for all of them.
-fn round(site: &mut Site<'_>, x: &Operand, dtype: DType) -> Result<(), KernelError> {
-    let rows = site.counted(x);
-    let arguments = RoundRows { rows: rows.at, x: site.address(x), y: site.rounded, width: x.width as i32 };
-    let (variant, grid) = site.typed_columns("round_rows", Some(("y", dtype)), ("width", x.width), &[])?;
-    site.launches.push_for(variant, &arguments, (rows.count, (PARTED_ROWS + 1, u32::MAX)), grid)
-}
-
-/// Many rows: one run after the other, in one program.
-fn runs_in_turn(
-    site: &mut Site<'_>,
-    dtype: DType,
-    x: &Operand,
-    (w, y): (WeightId, &Operand),
-) -> Result<(), KernelError> {
-    let rows = site.counted(x);
-    let arguments = arguments(site, site.rounded, rows, (w, y));
-    let fits = |variant: &Variant| variant.constant("PARTED") == 1 && variant.is("x", dtype);
-    let variants = by_rows(site, "contract", site.weight(w), fits)?;
-    by_tiles((site.weight(w).spec().n, variants), (PARTED_ROWS + 1, u32::MAX), |variant, range, [outputs, tiles]| {
-        let grid = [outputs, tiles, Extent::Fixed(1)];
-        site.launches.push_for(variant, &arguments, (rows.count, range), grid)
-    })
 }

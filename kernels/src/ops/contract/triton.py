@@ -1,12 +1,14 @@
-"""y = x w^T, with sums that do not depend on the rows beside a row.
+"""y = x w^T, with sums that do not depend on the rows beside a row, for up to three weights that share x.
 
-Shapes: x [rows, k] f32, or rounded to the weight's type; w [n, k] f32, bf16 or f16; y [rows, n] f32.
+Shapes: x [rows, k] f32, or rounded to the weights' type; w0, w1, w2 [n0, k], [n1, k], [n2, k] f32, bf16 or f16, those that are not there of no
+rows; y0, y1, y2 [rows, n] f32. parts f32 and arrived i32 are room to work in: [tiles, k / part, BLOCK_N BLOCK_R], and [tiles], zero before
+and after.
 Maths: x is rounded to the weight's type; products are summed in f32, BLOCK_K terms after the other in the order of k. The weight stands on
 the left of the dot, so that any number of rows takes the same instruction along k: of a row's results only the columns of the
-instruction differ. Where sums have parts, terms are summed in runs of `part` terms, and the runs are added in their order, by
-`merge_parts` or in the program itself: the same additions.
-Programs: contract (n / BLOCK_N, rows / BLOCK_R), contract_part (n / BLOCK_N, rows / BLOCK_R, parts), merge_parts (rows, n / BLOCK),
-round_rows (rows, k / BLOCK).
+instruction differ. Sums are made in runs of `part` terms, and the runs are added in their order. PARTED 0 has one run, 1 takes one run after the
+other in a program, 2 has a program for each run, of which the last to arrive adds them all: the same additions.
+EVEN promises that BLOCK_K divides k and part.
+Programs: contract (sum of n / BLOCK_N, rows / BLOCK_R, with PARTED 2 k / part), round_rows (rows, k / BLOCK).
 Error: that of f32 sums over k terms, given the rounded x.
 """
 
@@ -15,27 +17,26 @@ import triton.language as tl
 
 
 @triton.jit
-def sums_of_run(w, x, row_at, row_kept, k, outputs, begin, end, sums, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr):
+def sums_of_run(
+    w, x, row_at, row_kept, k, outputs, begin, end, sums, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, EVEN: tl.constexpr
+):
     """sums [BLOCK_N, rows] plus the products of the terms begin..end. w is where the tile's first output begins, of which there are
     `outputs`: within a tile offsets are i32. Rows are `row_at` [1, rows] elements behind x."""
     output = tl.arange(0, BLOCK_N)[:, None]
     term = tl.arange(0, BLOCK_K)
-    left_at = output * k + term[None, :]
+    # An output that is not there is the last one once more, and is not stored.
+    left_at = tl.minimum(output, outputs - 1) * k + term[None, :]
     right_at = row_at + term[:, None]
     for first in tl.range(begin, end, BLOCK_K):
-        left_kept = (output < outputs) & (term < end - first)[None, :]
-        right_kept = row_kept & (term < end - first)[:, None]
-        left = tl.load(w + first + left_at, mask=left_kept, other=0.0)
-        right = tl.load(x + first + right_at, mask=right_kept, other=0.0).to(w.dtype.element_ty)
+        if EVEN:
+            left = tl.load(w + first + left_at)
+            right = tl.load(x + first + right_at, mask=row_kept, other=0.0).to(w.dtype.element_ty)
+        else:
+            left = tl.load(w + first + left_at, mask=(term < end - first)[None, :], other=0.0)
+            right_kept = row_kept & (term < end - first)[:, None]
+            right = tl.load(x + first + right_at, mask=right_kept, other=0.0).to(w.dtype.element_ty)
         sums = tl.dot(left, right, sums, input_precision="ieee")
     return sums
-
-
-@triton.jit
-def store_tile(y, n, output_tile, row_tile, count, sums, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr):
-    output = output_tile * BLOCK_N + tl.arange(0, BLOCK_N)[:, None]
-    row = row_tile * BLOCK_R + tl.arange(0, BLOCK_R)[None, :]
-    tl.store(y + row.to(tl.int64) * n + output, sums, mask=(output < n) & (row < count))
 
 
 @triton.jit
@@ -52,59 +53,86 @@ def tile_of(GROUP: tl.constexpr):
 
 
 @triton.jit
-def contract(rows, x, w, y, n, k, part, PARTED: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr):
+def of_three(which, first, second, third):
+    """The one of three by number."""
+    return tl.where(which == 2, third, tl.where(which == 1, second, first))
+
+
+@triton.jit
+def weight_of(output_tile, n0, n1, BLOCK_N: tl.constexpr):
+    """Which of the weights a tile of outputs is of, and the tile's number within it."""
+    second = tl.cdiv(n0, BLOCK_N)
+    third = second + tl.cdiv(n1, BLOCK_N)
+    which = (output_tile >= second).to(tl.int32) + (output_tile >= third).to(tl.int32)
+    return which, output_tile - of_three(which, 0, second, third)
+
+
+@triton.jit
+def is_last(own, parts, arrived, number, runs, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr):
+    """Stores a run's sums; whether this program is the last of its tile to have done so. `parts` and `arrived` are the tile's."""
+    at = tl.arange(0, BLOCK_N)[:, None] * BLOCK_R + tl.arange(0, BLOCK_R)[None, :]
+    tl.store(parts + number * (BLOCK_N * BLOCK_R) + at, own)
+    # What the other threads stored comes before the arrival, and the last to arrive sees all of it.
+    tl.debug_barrier()
+    return tl.atomic_add(arrived, 1, sem="acq_rel") == runs - 1
+
+
+@triton.jit
+def all_runs(parts, arrived, runs, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr):
+    """The sums of the runs of a tile in their order; nothing has arrived afterwards."""
+    tl.debug_barrier()
+    at = tl.arange(0, BLOCK_N)[:, None] * BLOCK_R + tl.arange(0, BLOCK_R)[None, :]
+    sums = tl.zeros([BLOCK_N, BLOCK_R], tl.float32)
+    for number in range(runs):
+        sums += tl.load(parts + number * (BLOCK_N * BLOCK_R) + at, cache_modifier=".cg")
+    tl.store(arrived, 0)
+    return sums
+
+
+@triton.jit
+def store_tile(y, n, output_tile, row_tile, row_kept, sums, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr):
+    """Stores a tile of results."""
+    output = output_tile * BLOCK_N + tl.arange(0, BLOCK_N)[:, None]
+    y += (row_tile * BLOCK_R).to(tl.int64) * n
+    tl.store(y + tl.arange(0, BLOCK_R)[None, :] * n + output, sums, mask=(output < n) & row_kept)
+
+
+@triton.jit
+def contract(
+    rows, x, w0, w1, w2, y0, y1, y2, parts, arrived, n0, n1, n2, k, part,
+    PARTED: tl.constexpr, EVEN: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
     output_tile, row_tile = tile_of(8)
     count = tl.load(rows)
     if row_tile * BLOCK_R >= count:
         return
+    tile = row_tile * tl.num_programs(0) + output_tile
+    which, output_tile = weight_of(output_tile, n0, n1, BLOCK_N)
+    w, y, n = of_three(which, w0, w1, w2), of_three(which, y0, y1, y2), of_three(which, n0, n1, n2)
     x += (row_tile * BLOCK_R).to(tl.int64) * k
     w += (output_tile * BLOCK_N).to(tl.int64) * k
     outputs = n - output_tile * BLOCK_N
     row = tl.arange(0, BLOCK_R)[None, :]
     row_kept = row < count - row_tile * BLOCK_R
     sums = tl.zeros([BLOCK_N, BLOCK_R], tl.float32)
-    if PARTED:
+    if PARTED == 0:
+        sums = sums_of_run(w, x, row * k, row_kept, k, outputs, 0, k, sums, BLOCK_N, BLOCK_K, EVEN)
+    if PARTED == 1:
         for begin in range(0, k, part):
             own = tl.zeros([BLOCK_N, BLOCK_R], tl.float32)
             end = tl.minimum(begin + part, k)
-            sums += sums_of_run(w, x, row * k, row_kept, k, outputs, begin, end, own, BLOCK_N, BLOCK_K)
-    else:
-        sums = sums_of_run(w, x, row * k, row_kept, k, outputs, 0, k, sums, BLOCK_N, BLOCK_K)
-    store_tile(y, n, output_tile, row_tile, count, sums, BLOCK_N, BLOCK_R)
-
-
-@triton.jit
-def contract_part(rows, x, w, parts, apart, n, k, part, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr):
-    """parts [k / part, rows, n], `apart` elements from one to the next."""
-    output_tile, row_tile = tl.program_id(0), tl.program_id(1)
-    count = tl.load(rows)
-    if row_tile * BLOCK_R >= count:
-        return
-    x += (row_tile * BLOCK_R).to(tl.int64) * k
-    w += (output_tile * BLOCK_N).to(tl.int64) * k
-    number = tl.program_id(2)
-    begin = number * part
-    end = tl.minimum(begin + part, k)
-    sums = tl.zeros([BLOCK_N, BLOCK_R], tl.float32)
-    outputs = n - output_tile * BLOCK_N
-    row = tl.arange(0, BLOCK_R)[None, :]
-    row_kept = row < count - row_tile * BLOCK_R
-    sums = sums_of_run(w, x, row * k, row_kept, k, outputs, begin, end, sums, BLOCK_N, BLOCK_K)
-    store_tile(parts + number * apart, n, output_tile, row_tile, count, sums, BLOCK_N, BLOCK_R)
-
-
-@triton.jit
-def merge_parts(rows, parts, y, apart, count, n, BLOCK: tl.constexpr):
-    """y = 0 + the parts in their order."""
-    row = tl.program_id(0)
-    if row >= tl.load(rows):
-        return
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    at = row.to(tl.int64) * n + column
-    sums = tl.zeros([BLOCK], tl.float32)
-    for number in range(count):
-        sums += tl.load(parts + number * apart + at, mask=column < n, other=0.0)
-    tl.store(y + at, sums, mask=column < n)
+            sums += sums_of_run(w, x, row * k, row_kept, k, outputs, begin, end, own, BLOCK_N, BLOCK_K, EVEN)
+    if PARTED == 2:
+        number = tl.program_id(2)
+        begin = number * part
+        end = tl.minimum(begin + part, k)
+        own = sums_of_run(w, x, row * k, row_kept, k, outputs, begin, end, sums, BLOCK_N, BLOCK_K, EVEN)
+        runs = tl.num_programs(2)
+        parts += tile.to(tl.int64) * runs * (BLOCK_N * BLOCK_R)
+        if not is_last(own, parts, arrived + tile, number, runs, BLOCK_N, BLOCK_R):
+            return
+        sums = all_runs(parts, arrived + tile, runs, BLOCK_N, BLOCK_R)
+    store_tile(y, n, output_tile, row_tile, row_kept, sums, BLOCK_N, BLOCK_R)
 
 
 @triton.jit

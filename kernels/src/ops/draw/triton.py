@@ -3,8 +3,11 @@
 Shapes: logits [rows, vocab] f32, of which tokens below `allowed` are drawn; what belongs to a sequence is by its slot: added [slots, vocab]
 f32, the biases, with -inf for tokens that may not come; seen [slots, vocab] i32, -1 for a token that has not come, else how often it
 came in the output. Settings of a row: temperature, top_p, min_p f32, top_k i32, words [rows, 5] i32: seed and request in two words each,
-the low one first, and sample; row_position i32. shaped [rows, vocab] f32 and listed [rows, vocab] i32 are room to work in.
-Programs: shape (rows, vocab / BLOCK), ban (rows), draw (rows), remember (rows), score (rows).
+the low one first, and sample; row_position i32; given i32, the token where it is known, -1 where it is to be drawn, -2 where there is none.
+shaped [rows, vocab] f32 and listed [rows, vocab] i32 are room to work in. A row is looked through in blocks: peak f32, peak_id, strange and
+candidates i32, weight f64 [rows, blocks] are what was found in each.
+Programs: shape (rows, vocab / BLOCK), ban (rows), survey and weigh (rows, blocks), draw (rows), remember (rows), score (rows); blocks are
+allowed / BLOCK, at most BLOCKS, and BLOCK is the same in all three.
 Maths: weights e^((x - max) / temperature) and their sums are f64; random numbers are ChaCha8's, the same as the CPU's. Sums are made in
 another order than there: a token differs only where a number lies within their rounding, some 1e-15, of a border.
 """
@@ -147,6 +150,53 @@ def weighed(x, kept, top, temperature, floor):
 
 
 @triton.jit
+def floor_of(min_p):
+    """The least scaled distance from the top of a candidate: a token's probability over the likeliest one's is its weight, so min-p is a bound
+    on its logarithm."""
+    return tl.maximum(tl.log(tl.maximum(min_p, 1e-37).to(tl.float64)), HOPELESS)
+
+
+@triton.jit
+def survey(rows, logits, shaped, peak, peak_id, strange, vocab, allowed, BLOCK: tl.constexpr):
+    """Of each block the largest of `shaped` and its id, the lowest among equals, and how many of `logits` are not finite."""
+    row = tl.program_id(0)
+    if row >= tl.load(rows):
+        return
+    id = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    at = row.to(tl.int64) * vocab + id
+    x = tl.load(shaped + at, mask=id < allowed, other=-INFINITE)
+    raw = tl.load(logits + at, mask=id < allowed, other=0.0)
+    top = tl.max(x, 0)
+    to = row * tl.num_programs(1) + tl.program_id(1)
+    tl.store(peak + to, top)
+    tl.store(peak_id + to, tl.min(tl.where((x == top) & (id < allowed), id, 2147483647), 0))
+    tl.store(strange + to, tl.sum(tl.where(tl.abs(raw) < INFINITE, 0, 1), 0))
+
+
+@triton.jit
+def weigh(
+    rows, shaped, peak, temperature, min_p, weight, candidates, vocab, allowed, BLOCK: tl.constexpr, BLOCKS: tl.constexpr
+):
+    """Of each block the weight of its candidates and how many they are, for rows that are drawn by chance."""
+    row = tl.program_id(0)
+    if row >= tl.load(rows):
+        return
+    divisor = tl.load(temperature + row)
+    if divisor == 0.0:
+        return
+    blocks = tl.num_programs(1)
+    lane = tl.arange(0, BLOCKS)
+    top = tl.max(tl.load(peak + row * blocks + lane, mask=lane < blocks, other=-INFINITE), 0)
+    id = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(shaped + row.to(tl.int64) * vocab + id, mask=id < allowed, other=-INFINITE)
+    floor = floor_of(tl.load(min_p + row))
+    own, candidate = weighed(x, id < allowed, top.to(tl.float64), divisor.to(tl.float64), floor)
+    to = row * blocks + tl.program_id(1)
+    tl.store(weight + to, tl.sum(own, 0))
+    tl.store(candidates + to, tl.sum(candidate.to(tl.int32), 0))
+
+
+@triton.jit
 def largest(row_logits, allowed, BLOCK: tl.constexpr):
     """The largest logit and its id, the lowest among equals."""
     best = tl.full([BLOCK], -INFINITE, tl.float32)
@@ -246,44 +296,47 @@ def lowest_key(row_logits, row_list, listed, border, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def pick_by_id(row_logits, allowed, top, temperature, floor, target, BLOCK: tl.constexpr):
-    """The first candidate by id at which the running weight is above the target, else the last one."""
-    total = target * 0.0
-    picked = -1
-    last = 0
-    for first in range(0, allowed, BLOCK):
-        id = first + tl.arange(0, BLOCK)
-        x = tl.load(row_logits + id, mask=id < allowed, other=-INFINITE)
-        weight, candidate = weighed(x, id < allowed, top, temperature, floor)
-        running = total + tl.cumsum(weight, 0)
-        passed = tl.min(tl.where(candidate & (running > target), id, 2147483647), 0)
-        picked = tl.where((picked < 0) & (passed < 2147483647), passed, picked)
-        last = tl.maximum(last, tl.max(tl.where(candidate, id, 0), 0))
-        total += tl.sum(weight, 0)
-    return tl.where(picked < 0, last, picked)
+def pick_by_id(
+    row_logits, weights, counts, allowed, top, temperature, floor, target, BLOCK: tl.constexpr, BLOCKS: tl.constexpr
+):
+    """The first candidate by id at which the running weight is above the target, else the last one of the block it was looked for in."""
+    lane = tl.arange(0, BLOCKS)
+    running = tl.cumsum(weights, 0)
+    found = tl.min(tl.where((running > target) & (counts > 0), lane, BLOCKS), 0)
+    last = tl.max(tl.where(counts > 0, lane, 0), 0)
+    block = tl.where(found < BLOCKS, found, last)
+    before = tl.sum(tl.where(lane < block, weights, 0.0), 0)
+    id = block * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(row_logits + id, mask=id < allowed, other=-INFINITE)
+    weight, candidate = weighed(x, id < allowed, top, temperature, floor)
+    passed = tl.min(tl.where(candidate & (before + tl.cumsum(weight, 0) > target), id, 2147483647), 0)
+    return tl.where(passed < 2147483647, passed, tl.max(tl.where(candidate, id, 0), 0))
 
 
 @triton.jit
 def draw(
-    rows, logits, shaped, listed, temperature, top_k, top_p, min_p, words, row_position, token, fault, vocab, allowed,
-    BLOCK: tl.constexpr,
+    rows, shaped, listed, peak, peak_id, strange, weight, candidates, given, temperature, top_k, top_p, min_p, words, row_position,
+    token, fault, blocks, vocab, allowed, BLOCK: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """token [rows] i32, -1 where there is none; fault [rows] i32: 1 where a logit is not finite, 2 where no token may come."""
     row = tl.program_id(0)
     if row >= tl.load(rows):
         return
-    at = row.to(tl.int64) * vocab
-    strange = tl.zeros([BLOCK], tl.int32)
-    for first in range(0, allowed, BLOCK):
-        id = first + tl.arange(0, BLOCK)
-        x = tl.load(logits + at + id, mask=id < allowed, other=0.0)
-        strange = tl.where(tl.abs(x) < INFINITE, strange, 1)
-    if tl.max(strange, 0) > 0:
+    lane = tl.arange(0, BLOCKS)
+    at_block = row * blocks + lane
+    if tl.sum(tl.load(strange + at_block, mask=lane < blocks, other=0), 0) > 0:
         tl.store(token + row, -1)
         tl.store(fault + row, 1)
         return
+    known = tl.load(given + row)
+    if known != -1:
+        tl.store(token + row, tl.maximum(known, -1))
+        tl.store(fault + row, 0)
+        return
+    at = row.to(tl.int64) * vocab
     row_logits, row_list = shaped + at, listed + at
-    best, best_id = largest(row_logits, allowed, BLOCK)
+    peaks = tl.load(peak + at_block, mask=lane < blocks, other=-INFINITE)
+    best = tl.max(peaks, 0)
     if best == -INFINITE:
         tl.store(token + row, -1)
         tl.store(fault + row, 2)
@@ -291,35 +344,33 @@ def draw(
     tl.store(fault + row, 0)
     divisor = tl.load(temperature + row)
     if divisor == 0.0:
-        tl.store(token + row, best_id)
+        ids = tl.load(peak_id + at_block, mask=lane < blocks, other=2147483647)
+        tl.store(token + row, tl.min(tl.where(peaks == best, ids, 2147483647), 0))
         return
     top = best.to(tl.float64)
     divisor = divisor.to(tl.float64)
-    # A token's probability over the likeliest one's is its weight: min-p is a bound on its logarithm.
-    share = tl.load(min_p + row)
-    floor = tl.maximum(tl.log(tl.maximum(share, 1e-37).to(tl.float64)), HOPELESS)
+    floor = floor_of(tl.load(min_p + row))
     number = uniform(words + row * 5, tl.load(row_position + row))
-    candidates = best_id * 0
-    whole = top * 0.0
-    for first in range(0, allowed, BLOCK):
-        id = first + tl.arange(0, BLOCK)
-        x = tl.load(row_logits + id, mask=id < allowed, other=-INFINITE)
-        weight, candidate = weighed(x, id < allowed, top, divisor, floor)
-        candidates += tl.sum(candidate.to(tl.int32), 0)
-        whole += tl.sum(weight, 0)
+    weights = tl.load(weight + at_block, mask=lane < blocks, other=0.0)
+    counts = tl.load(candidates + at_block, mask=lane < blocks, other=0)
+    whole = tl.sum(weights, 0)
+    candidates_count = tl.sum(counts, 0)
     most = tl.load(top_k + row)
-    is_cut = (most > 0) & (most < candidates)
+    is_cut = (most > 0) & (most < candidates_count)
     nucleus = tl.load(top_p + row)
     if (is_cut == 0) & (nucleus >= 1.0):
-        tl.store(token + row, pick_by_id(row_logits, allowed, top, divisor, floor, number * whole, BLOCK))
+        picked = pick_by_id(
+            row_logits, weights, counts, allowed, top, divisor, floor, number * whole, BLOCK, BLOCKS
+        )
+        tl.store(token + row, picked)
         return
-    wanted = tl.minimum(candidates, FIRST)
+    wanted = tl.minimum(candidates_count, FIRST)
     wanted = tl.where(is_cut, most, wanted)
     border, ties = threshold(row_logits, allowed, top, divisor, floor, wanted, BLOCK)
     count, total = list_candidates(row_logits, row_list, allowed, top, divisor, floor, border, ties, BLOCK)
     whole = tl.where(is_cut, total, whole)
     reach = nucleus.to(tl.float64) * whole
-    if (nucleus < 1.0) & (total < reach) & (count < candidates) & (is_cut == 0):
+    if (nucleus < 1.0) & (total < reach) & (count < candidates_count) & (is_cut == 0):
         # Another thread may be writing where this one will.
         tl.debug_barrier()
         count, total = list_candidates(row_logits, row_list, allowed, top, divisor, floor, border * 0 - 1, ties, BLOCK)

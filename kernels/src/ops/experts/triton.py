@@ -98,7 +98,7 @@ def experts(
     if entry < held:
         weights = w + (entry.to(tl.int64) * n + first_output) * k
         row_at = tl.where(parts == 1, slot // choices, slot).to(tl.int64) * k
-        sums = sums_of_run(weights, x, row_at, slot >= 0, k, n - first_output, 0, k, sums, BLOCK_N, BLOCK_K)
+        sums = sums_of_run(weights, x, row_at, slot >= 0, k, n - first_output, 0, k, sums, BLOCK_N, BLOCK_K, False)
     output = first_output + tl.arange(0, BLOCK_N)[:, None]
     tl.store(y + slot.to(tl.int64) * n + output, sums, mask=(output < n) & (slot >= 0))
 
@@ -146,7 +146,7 @@ def contract_each(rows, x, w, y, each, n, k, BLOCK_N: tl.constexpr, BLOCK_R: tl.
     row_kept = row < count - row_tile * BLOCK_R
     sums = tl.zeros([BLOCK_N, BLOCK_R], tl.float32)
     outputs = n - output_tile * BLOCK_N
-    sums = sums_of_run(w, x, row * (each * k), row_kept, k, outputs, 0, k, sums, BLOCK_N, BLOCK_K)
+    sums = sums_of_run(w, x, row * (each * k), row_kept, k, outputs, 0, k, sums, BLOCK_N, BLOCK_K, False)
     output = output_tile * BLOCK_N + tl.arange(0, BLOCK_N)[:, None]
     at = ((row_tile * BLOCK_R + row).to(tl.int64) * each + number) * n
     tl.store(y + at + output, sums, mask=(output < n) & row_kept)

@@ -1,40 +1,67 @@
-//! Launches of kernels that read quantised weights: by tiles of rows as plain contractions, whose order of terms does not depend on them.
+//! Launches of kernels that read quantised weights: as plain contractions, whose order of terms does not depend on the rows.
 
-use crate::cuda::arguments::{GatherInt4, GatherInt8, Int4, Int8};
+use crate::cuda::arguments::{ContractBlocks, GatherInt4, GatherInt8};
 use crate::cuda::driver::Address;
-use crate::cuda::{Extent, Site, Wanted};
+use crate::cuda::{Site, Wanted};
 use crate::error::KernelError;
-use crate::ops::contract::cuda::by_tiles;
+use crate::ops::contract::cuda::{APART, Runs, Together, grid, is_even, tiled};
+use graph::WeightType;
 use graph::plan::{Operand, WeightId};
 
-/// Terms that share a scale.
-const GROUP: (&str, i64) = ("GROUP", graph::BLOCK as i64);
+/// Terms that the kernels read at once of rows without a rest.
+pub(crate) const AT_ONCE: u32 = 128;
+/// Rows up to which a launch takes the least tile of rows.
+const FEW_ROWS: u32 = 16;
 
-/// y = x · wᵀ.
-pub(crate) fn contract(site: &mut Site<'_>, x: &Operand, (w, y): (WeightId, &Operand)) -> Result<(), KernelError> {
-    let (rows, weight) = (site.counted(x), site.weight(w));
-    let (n, k, name) = (weight.spec().n, weight.spec().k, weight.spec().dtype.name());
-    let Some(blocks) = weight.blocks() else { return Err(site.missing(name)) };
-    let (scales, zeros) = (blocks.scales.address(), blocks.zeros.as_ref().map(|zeros| zeros.address()));
-    let kernel = if zeros.is_some() { "int4" } else { "int8" };
-    let wanted = Wanted { kernel, typed: None, fixed: &[GROUP], numbers: &[("n", n), ("k", k)] };
-    let mut variants = wanted.variants();
-    variants.sort_by_key(|variant| variant.constant("BLOCK_R"));
-    if variants.is_empty() {
+fn bits(dtype: WeightType) -> i64 {
+    if dtype == WeightType::Q4_0 { 4 } else { 8 }
+}
+
+/// For each weight, y = x · wᵀ.
+pub(crate) fn contract(site: &mut Site<'_>, x: &Operand, group: &Together<'_>) -> Result<(), KernelError> {
+    let (rows, widths, spec) = (site.counted(x), group.widths(site), group.first(site).spec().clone());
+    let (k, name) = (spec.k, spec.dtype.name());
+    if group.first(site).scales().is_none() {
         return Err(site.missing(name));
     }
-    let (count, rows) = (rows.count, rows.at);
-    let (x, w, y, k) = (site.address(x), weight.address(), site.address(y), k as i32);
-    by_tiles((n, variants), (1, u32::MAX), |variant, range, [outputs, tiles]| {
-        let (n, grid) = (n as i32, [outputs, tiles, Extent::Fixed(1)]);
-        match zeros {
-            Some(zeros) => {
-                let arguments = Int4 { rows, x, w, scales, zeros, y, n, k };
-                site.launches.push_for(variant, &arguments, (count, range), grid)
-            }
-            None => site.launches.push_for(variant, &Int8 { rows, x, w, scales, y, n, k }, (count, range), grid),
-        }
-    })
+    let even = is_even(widths, k, AT_ONCE);
+    let runs = Runs::of(widths, k, even);
+    let [n0, n1, n2] = widths.map(|n| n as i32);
+    let [w0, w1, w2] = group.each(None, |w, _| site.weight(w).address());
+    let [scales0, scales1, scales2] =
+        group.each(None, |w, _| site.weight(w).scales().map_or(Address::NULL, |scales| scales.address()));
+    let [y0, y1, y2] = group.each(None, |_, y| site.address(y));
+    for (range, tile) in [((1, FEW_ROWS), 16), ((FEW_ROWS + 1, u32::MAX), 64)] {
+        let parted = runs.parted(k, range.1).max(1);
+        let fixed = [("GROUP", graph::BLOCK.into()), ("BITS", bits(spec.dtype)), ("PARTED", parted)];
+        let numbers = [("k", k), ("part", runs.part), ("n0", widths[0]), ("n1", widths[1]), ("n2", widths[2])];
+        let wanted = Wanted { kernel: "contract_blocks", typed: None, fixed: &fixed, numbers: &numbers };
+        let fits = wanted.fitting(|variant| k.is_multiple_of(variant.constant("AT_ONCE") as u32));
+        let variant = tiled(fits, tile).ok_or_else(|| site.missing(name))?;
+        let arguments = ContractBlocks {
+            rows: rows.at,
+            x: site.address(x),
+            w0,
+            w1,
+            w2,
+            scales0,
+            scales1,
+            scales2,
+            y0,
+            y1,
+            y2,
+            parts: site.parts,
+            arrived: site.arrived,
+            n0,
+            n1,
+            n2,
+            k: k as i32,
+            part: runs.part as i32,
+        };
+        let grid = grid(variant, widths, if parted == APART { runs.count } else { 1 });
+        site.launches.push_for(variant, &arguments, (rows.count, range), grid)?;
+    }
+    Ok(())
 }
 
 /// y = the entries of ids, of which `first` is the weight's first.
@@ -45,21 +72,17 @@ pub(crate) fn lookup(
     y: &Operand,
 ) -> Result<(), KernelError> {
     let (weight, rows) = (site.weight(table), site.counted(y));
-    let (n, k, name) = (weight.spec().n as i32, y.width, weight.spec().dtype.name());
-    let Some(blocks) = weight.blocks() else { return Err(site.missing(name)) };
-    let (scales, zeros) = (blocks.scales.address(), blocks.zeros.as_ref().map(|zeros| zeros.address()));
-    let (w, y, at, first) = (weight.address(), site.address(y), rows.at, first as i32);
-    let kernel = if zeros.is_some() { "gather_int4" } else { "gather_int8" };
+    let (n, k, dtype) = (weight.spec().n as i32, y.width, weight.spec().dtype);
+    let Some(scales) = weight.scales() else { return Err(site.missing(dtype.name())) };
+    let (w, scales, y, at, first) = (weight.address(), scales.address(), site.address(y), rows.at, first as i32);
+    let kernel = if bits(dtype) == 4 { "gather_int4" } else { "gather_int8" };
     let (variant, grid) = site.columns(kernel, ("k", k), &[])?;
     let k = k as i32;
-    match zeros {
-        Some(zeros) => {
-            let arguments = GatherInt4 { rows: at, ids, w, scales, zeros, y, first, n, k };
-            site.launches.push(variant, &arguments, rows.count, grid)
-        }
-        None => {
-            let arguments = GatherInt8 { rows: at, ids, w, scales, y, first, n, k };
-            site.launches.push(variant, &arguments, rows.count, grid)
-        }
+    if bits(dtype) == 4 {
+        let arguments = GatherInt4 { rows: at, ids, w, scales, y, first, n, k };
+        site.launches.push(variant, &arguments, rows.count, grid)
+    } else {
+        let arguments = GatherInt8 { rows: at, ids, w, scales, y, first, n, k };
+        site.launches.push(variant, &arguments, rows.count, grid)
     }
 }

@@ -113,6 +113,49 @@ fn company_chunks_and_the_prefix_cache_do_not_change_a_bit() {
     }
 }
 
+/// Tokens and log-probabilities of a job, the latter to four digits.
+fn drawn(name: &str, rule: &str) -> Vec<String> {
+    let settings = [
+        "\"temperature\": 0",
+        "\"temperature\": 1",
+        "\"temperature\": 0.7, \"top_k\": 3",
+        "\"temperature\": 1.3, \"top_p\": 0.6",
+        "\"temperature\": 1.5, \"min_p\": 0.1, \"top_k\": 40, \"top_p\": 0.95",
+    ];
+    let line = |(number, setting): (usize, &str)| {
+        let logprobs = if number.is_multiple_of(2) { ", \"logprobs\": 3" } else { "" };
+        format!(
+            "{{\"custom_id\": \"{number}\", \"prompt\": \"A vector {number}\", \"max_tokens\": 12, \"seed\": 7, {setting}{logprobs}{rule}}}\n"
+        )
+    };
+    let (job, out) = (file(&format!("{name}.jsonl")), file(&format!("{name}.out.jsonl")));
+    std::fs::write(&job, settings.into_iter().cycle().take(15).enumerate().map(line).collect::<String>())
+        .expect("a job");
+    let mut command = millstream(&["run", "--device", "cuda", "--no-supervise"]);
+    let output = command.arg(&job).arg("-o").arg(&out).output().expect("the binary runs");
+    assert!(output.status.success(), "{}", said(&output));
+    let told = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("a result");
+        let choice = &line["response"]["body"]["choices"][0];
+        let round = |value: &serde_json::Value| format!("{:.4}", value.as_f64().unwrap_or(f64::NAN));
+        let own = choice["logprobs"]["token_logprobs"].as_array().into_iter().flatten().map(round);
+        let top = choice["logprobs"]["top_logprobs"].as_array().into_iter().flatten();
+        let top =
+            top.flat_map(|top| top.as_object().expect("likeliest").iter().map(|(k, v)| format!("{k}{}", round(v))));
+        format!("{} {:?} {:?}", choice["text"], own.collect::<Vec<_>>(), top.collect::<Vec<_>>())
+    };
+    std::fs::read_to_string(out).expect("results").lines().map(told).collect()
+}
+
+#[test]
+fn a_gpu_draws_the_tokens_that_the_sampler_draws() {
+    // Draws by rules are the sampler's; a bias of nothing is a rule.
+    let (on_device, by_sampler) = (drawn("drawn", ""), drawn("ruled", ", \"logit_bias\": {\"0\": 0}"));
+    assert_eq!(on_device, by_sampler);
+    let different: std::collections::BTreeSet<_> = on_device.iter().collect();
+    assert!(different.len() > 10, "draws depend on their request: {on_device:?}");
+}
+
 /// The likeliest tokens that a job of three lines tells, with their log-probabilities.
 type Likeliest = Vec<serde_json::Map<String, serde_json::Value>>;
 

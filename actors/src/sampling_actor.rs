@@ -127,7 +127,7 @@ impl Actor for SamplingActor {
         let poisoned = poisoned(drawn_from, width);
         let beside = Beside { rows: &self.rows[1..], held: captured };
         let drawn_from = poisoned.as_deref().unwrap_or(drawn_from);
-        self.sampler.sample(ticket, drawn_from, &beside, &mut slot).map_err(refused)?;
+        self.sampler.sample(ticket, (drawn_from, &logits.drawn), &beside, &mut slot).map_err(refused)?;
         fail_point!("sampler");
         let end_ns = context.finish(self.track, rows, u64::from(rows) * width as u64 * 4);
         for edge in &self.samples.edges {

@@ -1,11 +1,14 @@
 //! A layer shard: the stage that computes a segment of the model for one rank.
 
+use crate::sampler::key;
 use crate::stage::{Firing, Refusal, Stage};
 use crate::tensor::Tensor;
+use crate::ticket::{Draw, Ticket};
 use fail::fail_point;
 use graph::plan::{Place, RowSet};
-use kernels::Execute;
+use kernels::draws::Wanted;
 use kernels::executor::PORTS_FEW;
+use kernels::{Drawn, Execute, TokenDraw};
 use smallvec::SmallVec;
 
 /// Runs a program once a step.
@@ -14,6 +17,9 @@ pub struct LayerShard {
     /// Which rows each output has.
     outputs: Vec<RowSet>,
     weight_bytes: u64,
+    /// What is asked of the sampled rows, and what was found, where the executor draws; filled again every step.
+    draws: Vec<TokenDraw>,
+    drawn: Drawn,
 }
 
 impl LayerShard {
@@ -21,8 +27,29 @@ impl LayerShard {
     pub fn new(executor: Box<dyn Execute>, outputs: usize) -> Self {
         let rows = |port| executor.program().rows_at(Place::Output(port as u16)).unwrap_or(RowSet::All);
         let (outputs, weight_bytes) = ((0..outputs).map(rows).collect(), executor.weight_bytes());
-        Self { executor, outputs, weight_bytes }
+        Self { executor, outputs, weight_bytes, draws: vec![], drawn: Drawn::default() }
     }
+
+    /// What a ticket asks of its sampled rows; whether the sampler needs the logits of any.
+    fn ask(&mut self, ticket: &Ticket) -> bool {
+        self.draws.clear();
+        self.draws.extend(ticket.draws.iter().map(asked));
+        ticket.draws.iter().any(Draw::needs_logits)
+    }
+}
+
+/// A draw as a device does it.
+fn asked(draw: &Draw) -> TokenDraw {
+    let drawn = draw.sampling.filter(|_| !draw.needs_logits()).map(|sampling| Wanted::Drawn {
+        temperature: sampling.temperature,
+        top_k: sampling.top_k,
+        top_p: sampling.top_p,
+        min_p: sampling.min_p,
+        key: key(&sampling),
+        position: draw.position,
+    });
+    let known = || draw.next.filter(|_| draw.sampling.is_none()).map_or(Wanted::Nothing, Wanted::Known);
+    TokenDraw { wanted: drawn.unwrap_or_else(known), logprobs: draw.logprobs.filter(|_| !draw.needs_logits()) }
 }
 
 impl Stage<Tensor> for LayerShard {
@@ -36,9 +63,21 @@ impl Stage<Tensor> for LayerShard {
                 RowSet::Sampled => step.sampled.len() as u32,
             };
         }
+        let draws_from = self.executor.draws_from();
+        let needs_logits = draws_from.is_some() && self.ask(firing.ticket);
         let inputs: SmallVec<[_; PORTS_FEW]> = firing.inputs.iter().map(|input| &input.memory).collect();
         let mut outputs: SmallVec<[_; PORTS_FEW]> = firing.outputs.iter_mut().map(|slot| &mut slot.memory).collect();
-        let done = self.executor.run(step, &inputs, &mut outputs);
+        let done = match draws_from {
+            None => self.executor.run(step, &inputs, &mut outputs),
+            Some(_) => {
+                let asked = (self.draws.as_slice(), needs_logits);
+                self.executor.run_and_draw(step, (&inputs, &mut outputs), asked, &mut self.drawn)
+            }
+        };
+        drop(outputs);
+        if let Some(port) = draws_from {
+            std::mem::swap(&mut firing.outputs[port].drawn, &mut self.drawn);
+        }
         fail_point!("layer_shard_done");
         Ok(done?)
     }

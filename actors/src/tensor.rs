@@ -1,6 +1,6 @@
 //! What a channel between stages carries: rows of one step.
 
-use kernels::Memory;
+use kernels::{Drawn, Memory};
 
 /// A buffer of a channel, and what is in it.
 #[derive(Debug)]
@@ -11,12 +11,14 @@ pub struct Tensor {
     pub rows: u32,
     /// The step they belong to.
     pub step: u64,
+    /// What the sender drew from the rows, if it did: then the rows are there only where some draw needs them.
+    pub drawn: Drawn,
 }
 
 impl Tensor {
     /// A buffer of `bytes` bytes.
     pub fn zeroed(bytes: u64) -> Self {
-        Self { memory: Memory::zeroed(bytes as usize), rows: 0, step: 0 }
+        Self { memory: Memory::zeroed(bytes as usize), rows: 0, step: 0, drawn: Drawn::default() }
     }
 
     /// The rows that are there, `width` elements each.

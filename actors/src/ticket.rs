@@ -64,6 +64,14 @@ pub struct Draw {
     pub capture: bool,
 }
 
+impl Draw {
+    /// Whether the sampler needs the row's logits: for rules, which know what came before, or to send them on. All other draws can be made
+    /// where the logits are.
+    pub fn needs_logits(&self) -> bool {
+        self.ruled || self.capture
+    }
+}
+
 /// A sequence with rules that begins in a slot, or begins again: what the sampler has to know of it. Every later draw of the
 /// sequence and epoch obeys these rules.
 #[derive(Clone, PartialEq, Debug)]

@@ -12,6 +12,7 @@ pub mod cache;
 pub mod catalogue;
 pub mod ceiling;
 pub mod cuda;
+pub mod draws;
 pub mod error;
 pub mod executor;
 pub mod isa;
@@ -25,6 +26,7 @@ pub mod team;
 pub mod weights;
 
 pub use cache::Cache;
+pub use draws::{Drawn, DrawnToken, TokenDraw};
 pub use error::KernelError;
 pub use executor::{Execute, Executor, Limits};
 pub use isa::Isa;

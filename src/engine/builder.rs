@@ -382,7 +382,7 @@ impl EngineBuilder {
         let (mut loader, mut replicas, mut batcher) = (Loader::new(&self), vec![], None);
         for (plan, teams) in plans.iter().zip(teams.chunks(teams.len() / plans.len())) {
             let fittings = Fittings {
-                executors: loader.executors(plan, teams)?,
+                executors: loader.executors(plan, teams, allowed)?,
                 allowed,
                 capture: captures_rows,
                 prefix_caching: self.prefix_caching,

@@ -4,8 +4,8 @@ use super::{EngineBuilder, EngineError};
 use crate::checkpoint::{DummyRows, Scanned, TensorRows};
 use crate::error::Error;
 use graph::DType;
-use graph::plan::{Plan, Program, Role, WeightSpec};
-use kernels::cuda::{self, CudaExecutor, DeviceWeight, Uploader};
+use graph::plan::{End, Plan, Program, Role, WeightSpec};
+use kernels::cuda::{self, CudaExecutor, DeviceWeight, Logits, Uploader};
 use kernels::{Execute, Executor, KernelError, Limits, RowSource, Team, Weight};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,11 +44,13 @@ impl<'a> Loader<'a> {
         Self { builder, cores: vec![], gpus: BTreeMap::new() }
     }
 
-    /// The executors of a plan. Stages of one device that use the same weight have it once, and so have replicas.
+    /// The executors of a plan, of whose logits tokens below `allowed` are drawn. Stages of one device that use the same weight have it once,
+    /// and so have replicas.
     pub(super) fn executors(
         &mut self,
         plan: &Plan,
         teams: &[Arc<Team>],
+        allowed: u32,
     ) -> Result<BTreeMap<usize, Box<dyn Execute>>, Error> {
         let limits = Limits::of(plan);
         let mut executors = BTreeMap::new();
@@ -58,7 +60,7 @@ impl<'a> Loader<'a> {
             let gpu = plan.data().devices[device.index()].gpu();
             let team = &teams[device.index()];
             let executor = match gpu {
-                Some(gpu) => self.on_gpu(gpu, program, limits, team)?,
+                Some(gpu) => self.on_gpu(gpu, program, (limits, logits(plan, number, allowed)), team)?,
                 None => self.on_cores(device.index(), program, limits, team)?,
             };
             executors.insert(number, executor);
@@ -91,7 +93,7 @@ impl<'a> Loader<'a> {
         &mut self,
         number: u32,
         program: &Program,
-        limits: Limits,
+        (limits, logits): (Limits, Option<Logits>),
         team: &Arc<Team>,
     ) -> Result<Box<dyn Execute>, Error> {
         let builder = self.builder;
@@ -108,9 +110,18 @@ impl<'a> Loader<'a> {
             gpu.weights.push((spec.clone(), weight.clone()));
             weights.push(weight);
         }
-        let executor = CudaExecutor::new(&gpu.device, program.clone(), weights, limits);
+        let executor = CudaExecutor::new(&gpu.device, program.clone(), weights, limits, logits);
         Ok(Box::new(executor.map_err(EngineError::Kernels)?))
     }
+}
+
+/// The output of an actor whose rows are all that the sampler reads of it.
+fn logits(plan: &Plan, number: usize, allowed: u32) -> Option<Logits> {
+    let (data, vocab) = (plan.data(), plan.data().vocabulary);
+    let is_read = |end: &End| end.port == 1 && matches!(data.actors[end.actor.index()].role, Role::Sampler { .. });
+    let mut own = data.channels.iter().filter(|channel| channel.from.actor.index() == number);
+    let port = own.find(|channel| channel.to.len() == 1 && is_read(&channel.to[0]))?.from.port.into();
+    (vocab <= Logits::VOCAB_MAX).then_some(Logits { port, vocab, allowed: allowed.min(vocab) })
 }
 
 /// Reads a weight with `read`: made up, or from the checkpoint, looked through on the way unless the builder says otherwise.

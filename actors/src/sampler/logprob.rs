@@ -5,7 +5,7 @@
 use crate::ticket::Score;
 
 /// Likeliest tokens told beside a token at most.
-pub const LOGPROBS_MAX: u32 = 20;
+pub const LOGPROBS_MAX: u32 = kernels::draws::TOP_MAX;
 
 /// How likely `token` was, and the `count` likeliest tokens, which are appended to `top`: at most [`LOGPROBS_MAX`] and at most all.
 ///

@@ -13,11 +13,12 @@ mod tests;
 
 pub use draw::{Scratch, draw, largest};
 pub use logprob::LOGPROBS_MAX;
-pub use random::uniform;
+pub use random::{key, uniform};
 pub use rules::{BAD_WORD_TOKENS_MAX, BAD_WORDS_MAX, LogitRules, RULES_MAX};
 
 use crate::ticket::{Draw, RowFault, Samples, Sampling, Score, Ticket, Token};
 use history::History;
+use kernels::{Drawn, DrawnToken};
 
 /// A setting that is no draw.
 #[derive(Clone, Copy, PartialEq, Debug, thiserror::Error)]
@@ -207,13 +208,14 @@ impl Sampler {
     }
 
     /// Fills `samples`, whatever it held, from the ticket's sampled rows: `logits` holds one row of `vocab` for each draw, and `captured`
-    /// gives the rest of a captured row.
+    /// gives the rest of a captured row. What is in `drawn` was drawn where the logits are, which then are looked at for those draws only that need
+    /// them.
     /// Allocates only where more rows are captured than room was made for, and where a sequence with rules is admitted that is longer
     /// than any before it in its slot.
     pub fn sample(
         &mut self,
         ticket: &Ticket,
-        logits: &[f32],
+        (logits, drawn): (&[f32], &Drawn),
         captured: &dyn Captured,
         samples: &mut Samples,
     ) -> Result<(), SamplerFault> {
@@ -235,7 +237,10 @@ impl Sampler {
                 samples.logits.extend_from_slice(row);
                 captured.append(ticket, number, &mut samples.logits);
             }
-            let token = self.token(draw, row, (step, first), &mut samples.top)?;
+            let token = match drawn.rows.get(number).filter(|_| !draw.needs_logits()) {
+                Some(found) => from_device(draw, found, &drawn.top, &mut samples.top),
+                None => self.token(draw, row, (step, first), &mut samples.top)?,
+            };
             samples.tokens.push(token);
         }
         Ok(())
@@ -290,4 +295,21 @@ impl Sampler {
         }
         Ok(Some(draw::draw(&self.row, sampling, position, &mut self.scratch)))
     }
+}
+
+/// The token of a draw that a device made.
+fn from_device(draw: &Draw, found: &DrawnToken, likeliest: &[(u32, f32)], top: &mut Vec<(u32, f32)>) -> Token {
+    let Draw { sequence, epoch, slot, position, .. } = *draw;
+    let token = found.token.filter(|_| draw.sampling.is_some());
+    let fault = match (found.is_finite, token) {
+        (false, _) => Some(RowFault::NonFinite),
+        (true, None) if draw.sampling.is_some() => Some(RowFault::NothingAllowed),
+        (true, _) => None,
+    };
+    let score = found.score.zip(found.token).map(|((logprob, rank), token)| {
+        let (first, count) = (top.len() as u32, found.top.1);
+        top.extend_from_slice(&likeliest[found.top.0 as usize..][..count as usize]);
+        Score { token, logprob, rank, first, count }
+    });
+    Token { sequence, epoch, slot, position, token, fault, score, logits: None }
 }

@@ -98,7 +98,7 @@ fn draw_of(position: u32, epoch: u32, sampling: Sampling) -> Draw {
 
 fn sample(sampler: &mut Sampler, ticket: &Ticket, logits: &[f32]) -> Result<(Token, Samples), SamplerFault> {
     let mut samples = sampler.samples();
-    sampler.sample(ticket, logits, &(), &mut samples)?;
+    sampler.sample(ticket, (logits, &Drawn::default()), &(), &mut samples)?;
     sampler.remember(&samples);
     Ok((samples.tokens[0], samples))
 }

@@ -155,11 +155,11 @@ fn a_row_is_drawn_alike_alone_and_in_company() {
     let draws: Vec<Draw> =
         (0..32).map(|at| asked(at, at as u32, Some(Sampling { request: at, ..settings }), false)).collect();
     let together = Ticket { draws: draws.clone(), ..Ticket::default() };
-    sampler.sample(&together, &rows.concat(), &(), &mut samples).expect("one row a draw");
+    sampler.sample(&together, (&rows.concat(), &Drawn::default()), &(), &mut samples).expect("one row a draw");
     let tokens = samples.tokens.clone();
     for (at, draw) in draws.into_iter().enumerate() {
         let alone = Ticket { draws: vec![draw], ..Ticket::default() };
-        sampler.sample(&alone, &rows[at], &(), &mut samples).expect("one row a draw");
+        sampler.sample(&alone, (&rows[at], &Drawn::default()), &(), &mut samples).expect("one row a draw");
         assert_eq!(samples.tokens[0], tokens[at]);
     }
 }
@@ -181,12 +181,14 @@ fn a_row_that_is_not_finite_fails_alone_and_padding_does_not_count() {
         ..Ticket::default()
     };
     let logits = [0.0, 1.0, 9.0, 0.0, f32::NAN, 0.0, 1.0, 0.0, f32::INFINITY];
-    sampler.sample(&ticket, &logits, &(), &mut samples).expect("three rows");
+    sampler.sample(&ticket, (&logits, &Drawn::default()), &(), &mut samples).expect("three rows");
     let seen: Vec<_> = samples.tokens.iter().map(|token| (token.token, token.fault, token.logits)).collect();
     assert_eq!(seen, [(Some(1), None, Some(0)), (None, Some(RowFault::NonFinite), None), (None, None, Some(3))]);
     assert_eq!((samples.step, &samples.logits[..]), (4, &[0.0, 1.0, 9.0, 1.0, 0.0, f32::INFINITY][..]));
     assert_eq!((samples.tokens.as_ptr(), samples.logits.as_ptr()), (tokens_room, logits_room));
-    let fault = sampler.sample(&ticket, &logits[1..], &(), &mut samples).expect_err("an element is missing");
+    let fault = sampler
+        .sample(&ticket, (&logits[1..], &Drawn::default()), &(), &mut samples)
+        .expect_err("an element is missing");
     assert_eq!(fault.to_string(), "step 4: 8 logits arrived, 3 sampled rows of 3 were asked for");
     assert!(Sampler::new(SamplerSpec { allowed: 4, ..spec }).is_err());
 }

@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 from buffers import Buffers, blocks, unwritten
-from ops.draw.triton import ban, draw, remember, score, shape, survey, uniform, weigh
+from ops.draw.triton import ban, draw, remember, score, shape, survey_blocks, uniform, weigh_blocks
 
 BLOCK = 64
 MASKED = float("-inf")
@@ -94,8 +94,8 @@ def run(logits, shaped, settings, allowed, block=BLOCK, given=None):
     peak, peak_id, strange, candidates = b.result(rows, in_row), *(b.ints([-9] * rows * in_row) for _ in range(3))
     weight = b.of(torch.full((rows, in_row), float("nan"), dtype=torch.float64))
     grid = (rows + 1, in_row)
-    survey[grid](count, logits, shaped, peak, peak_id, strange, vocab, allowed, BLOCK=block)
-    weigh[grid](
+    survey_blocks[grid](count, logits, shaped, peak, peak_id, strange, vocab, allowed, BLOCK=block)
+    weigh_blocks[grid](
         count, shaped, peak, column(0), column(3), weight, candidates, vocab, allowed, BLOCK=block, BLOCKS=most
     )
     draw[(rows + 1,)](

@@ -10,11 +10,13 @@ use super::meta::{Bounds, Meta};
 use super::prepare;
 use super::site::{Bases, Pages, Site, Splits};
 use super::weights::DeviceWeight;
+use crate::draws::{Drawn, TokenDraw};
 use crate::error::KernelError;
 use crate::executor::admit::{self, Gate};
 use crate::executor::{Execute, Limits, Port, check, ports};
 use crate::memory::Memory;
 use crate::ops;
+use crate::ops::draw::cuda::{Logits, TokenDrawer};
 use crate::step::Step;
 use graph::plan::{Call, PAGE_ROWS, Program};
 use std::collections::BTreeMap;
@@ -46,6 +48,7 @@ pub struct CudaExecutor {
     splits: Splits,
     #[expect(dead_code, reason = "launches name this memory")]
     kept: Vec<DeviceMemory>,
+    drawer: Option<TokenDrawer>,
     limits: Limits,
     gate: Gate,
 }
@@ -57,7 +60,7 @@ struct Staging {
 }
 
 impl CudaExecutor {
-    /// Checks the program, loads its kernels and takes the memory of its largest step.
+    /// Checks the program, loads its kernels and takes the memory of its largest step. Tokens are drawn from `logits`, if there are any.
     ///
     /// # Errors
     /// Every call that does not fit the weights, the scratch memory or the kernels there are; memory that there is not.
@@ -66,6 +69,7 @@ impl CudaExecutor {
         program: Program,
         weights: Vec<Arc<DeviceWeight>>,
         limits: Limits,
+        logits: Option<Logits>,
     ) -> Result<Self, Vec<KernelError>> {
         let specs: Vec<_> = weights.iter().map(|weight| weight.spec()).collect();
         let faults = check::program(&program, &specs, limits);
@@ -131,6 +135,8 @@ impl CudaExecutor {
             return Err(faults);
         }
         let stream = Stream::new(device, true).map_err(one)?;
+        let drawer = logits.map(|logits| TokenDrawer::new(device, logits, limits.sampled_max)).transpose();
+        let drawer = drawer.map_err(|fault| vec![fault])?;
         Ok(Self {
             stream,
             graphs: BTreeMap::new(),
@@ -144,6 +150,7 @@ impl CudaExecutor {
             pages,
             splits,
             kept,
+            drawer,
             limits,
             gate,
         })
@@ -257,6 +264,37 @@ impl Execute for CudaExecutor {
     }
 
     fn run(&mut self, step: &Step, inputs: &[&Memory], outputs: &mut [&mut Memory]) -> Result<(), KernelError> {
+        self.compute(step, (inputs, outputs), None)
+    }
+
+    fn draws_from(&self) -> Option<usize> {
+        self.drawer.as_ref().map(TokenDrawer::port)
+    }
+
+    fn run_and_draw(
+        &mut self,
+        step: &Step,
+        (inputs, outputs): (&[&Memory], &mut [&mut Memory]),
+        (draws, needs_logits): (&[TokenDraw], bool),
+        drawn: &mut Drawn,
+    ) -> Result<(), KernelError> {
+        drawn.clear();
+        self.compute(step, (inputs, outputs), Some((draws, needs_logits)))?;
+        if let Some(drawer) = &self.drawer {
+            drawer.read(draws, drawn);
+        }
+        Ok(())
+    }
+}
+
+impl CudaExecutor {
+    /// One step; `draws` are the draws of its sampled rows, and whether their logits are wanted as well.
+    fn compute(
+        &mut self,
+        step: &Step,
+        (inputs, outputs): (&[&Memory], &mut [&mut Memory]),
+        draws: Option<(&[TokenDraw], bool)>,
+    ) -> Result<(), KernelError> {
         self.gate.admit(&self.program, step, inputs, outputs)?;
         admit::tables(step, self.limits)?;
         self.stream.device().bind()?;
@@ -270,12 +308,19 @@ impl Execute for CudaExecutor {
             unsafe { self.stream.upload(staged, at.address()) }?;
         }
         self.enqueue(counts)?;
-        for ((port, staged), from) in self.staging.outputs.iter_mut().zip(&self.bases.outputs) {
+        let mut stays = None;
+        if let (Some(drawer), Some((draws, needs_logits))) = (&mut self.drawer, draws) {
+            drawer.enqueue(draws, self.bases.outputs[drawer.port()].address(), &self.stream)?;
+            stays = (!needs_logits).then(|| drawer.port());
+        }
+        let staged = self.staging.outputs.iter_mut().zip(&self.bases.outputs).enumerate();
+        for (_, ((port, staged), from)) in staged.filter(|(at, _)| stays != Some(*at)) {
             // SAFETY: device and host buffer have the same length.
             unsafe { self.stream.download(from.address(), staged, bytes_of(port)) }?;
         }
         self.stream.wait()?;
-        for ((port, staged), output) in self.staging.outputs.iter().zip(outputs) {
+        let staged = self.staging.outputs.iter().zip(outputs).enumerate();
+        for (_, ((port, staged), output)) in staged.filter(|(at, _)| stays != Some(*at)) {
             let bytes = bytes_of(port);
             output.as_bytes_mut()[..bytes].copy_from_slice(&staged.as_bytes()[..bytes]);
         }

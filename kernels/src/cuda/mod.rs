@@ -9,15 +9,18 @@ pub mod driver;
 mod executor;
 mod kernels;
 mod launch;
+mod launcher;
 mod meta;
 mod prepare;
 mod site;
 mod weights;
 
+pub use crate::ops::draw::cuda::Logits;
 pub use driver::{Device, DriverFault, Probe, probe};
 pub use executor::CudaExecutor;
 pub(crate) use kernels::Wanted;
 pub(crate) use launch::{Count, CountAt, Extent};
+pub(crate) use launcher::Launcher;
 pub(crate) use site::{Site, Turned};
 pub use weights::{DeviceWeight, Uploader};
 

@@ -1,5 +1,6 @@
 //! What every kind of device does with a program.
 
+use crate::draws::{Drawn, TokenDraw};
 use crate::error::KernelError;
 use crate::memory::Memory;
 use crate::step::Step;
@@ -53,6 +54,27 @@ pub trait Execute: Send {
     /// # Errors
     /// A step beyond the limits, or a buffer too small for it: then nothing has been computed. What a device says.
     fn run(&mut self, step: &Step, inputs: &[&Memory], outputs: &mut [&mut Memory]) -> Result<(), KernelError>;
+
+    /// The output of whose rows it draws tokens itself, if it does.
+    fn draws_from(&self) -> Option<usize> {
+        None
+    }
+
+    /// As [`run`](Self::run), and draws what `draws` says of the sampled rows of the output it draws from. That output is written only where
+    /// `needs_logits`. One that does not draw leaves `drawn` empty.
+    ///
+    /// # Errors
+    /// As `run`.
+    fn run_and_draw(
+        &mut self,
+        step: &Step,
+        (inputs, outputs): (&[&Memory], &mut [&mut Memory]),
+        (_draws, _needs_logits): (&[TokenDraw], bool),
+        drawn: &mut Drawn,
+    ) -> Result<(), KernelError> {
+        drawn.clear();
+        self.run(step, inputs, outputs)
+    }
 }
 
 /// An input or output of a program.

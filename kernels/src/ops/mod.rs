@@ -5,6 +5,7 @@ pub(crate) mod bias;
 pub(crate) mod binary;
 pub mod concat;
 pub(crate) mod contract;
+pub(crate) mod draw;
 pub(crate) mod experts;
 pub(crate) mod gated;
 pub(crate) mod gather;

@@ -3,6 +3,7 @@
 mod attend;
 mod columns;
 mod contract;
+mod draw;
 mod experts;
 mod norm;
 mod quantised;
@@ -32,6 +33,10 @@ pub(crate) fn by_name(name: &str) -> Option<Program> {
         "rope" => rope::rope,
         "contract" => contract::contract,
         "round_rows" => contract::round_rows,
+        "survey_blocks" => draw::survey_blocks,
+        "weigh_blocks" => draw::weigh_blocks,
+        "draw" => draw::draw,
+        "score" => draw::score,
         "route" => experts::route,
         "choose" => experts::choose,
         "count" => experts::count,

@@ -6,7 +6,7 @@ came in the output. Settings of a row: temperature, top_p, min_p f32, top_k i32,
 the low one first, and sample; row_position i32; given i32, the token where it is known, -1 where it is to be drawn, -2 where there is none.
 shaped [rows, vocab] f32 and listed [rows, vocab] i32 are room to work in. A row is looked through in blocks: peak f32, peak_id, strange and
 candidates i32, weight f64 [rows, blocks] are what was found in each.
-Programs: shape (rows, vocab / BLOCK), ban (rows), survey and weigh (rows, blocks), draw (rows), remember (rows), score (rows); blocks are
+Programs: shape (rows, vocab / BLOCK), ban (rows), survey_blocks and weigh_blocks (rows, blocks), draw (rows), remember (rows), score (rows); blocks are
 allowed / BLOCK, at most BLOCKS, and BLOCK is the same in all three.
 Maths: weights e^((x - max) / temperature) and their sums are f64; random numbers are ChaCha8's, the same as the CPU's. Sums are made in
 another order than there: a token differs only where a number lies within their rounding, some 1e-15, of a border.
@@ -157,7 +157,7 @@ def floor_of(min_p):
 
 
 @triton.jit
-def survey(rows, logits, shaped, peak, peak_id, strange, vocab, allowed, BLOCK: tl.constexpr):
+def survey_blocks(rows, logits, shaped, peak, peak_id, strange, vocab, allowed, BLOCK: tl.constexpr):
     """Of each block the largest of `shaped` and its id, the lowest among equals, and how many of `logits` are not finite."""
     row = tl.program_id(0)
     if row >= tl.load(rows):
@@ -174,7 +174,7 @@ def survey(rows, logits, shaped, peak, peak_id, strange, vocab, allowed, BLOCK: 
 
 
 @triton.jit
-def weigh(
+def weigh_blocks(
     rows, shaped, peak, temperature, min_p, weight, candidates, vocab, allowed, BLOCK: tl.constexpr, BLOCKS: tl.constexpr
 ):
     """Of each block the weight of its candidates and how many they are, for rows that are drawn by chance."""

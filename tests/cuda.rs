@@ -182,6 +182,73 @@ fn likeliest(model: &str, flags: &[&str]) -> Likeliest {
     text.lines().map(of).collect()
 }
 
+/// A folder with a model of random weights that is wide enough for its sums to be made in runs.
+fn wide() -> PathBuf {
+    let folder = file("wide");
+    std::fs::create_dir_all(&folder).expect("room for a folder");
+    let config = std::fs::read_to_string("tests/conformance/llama/config.json").expect("a configuration");
+    let mut config: serde_json::Value = serde_json::from_str(&config).expect("a configuration");
+    for (key, value) in [
+        ("hidden_size", 512),
+        ("intermediate_size", 1024),
+        ("num_hidden_layers", 1),
+        ("num_attention_heads", 8),
+        ("num_key_value_heads", 4),
+        ("head_dim", 64),
+    ] {
+        config[key] = value.into();
+    }
+    let (mut header, mut bytes, mut state) = (serde_json::Map::new(), Vec::<u8>::new(), 1u32);
+    let mut put = |name: &str, shape: &[usize], spread: f32| {
+        let from = bytes.len();
+        for _ in 0..shape.iter().product() {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let uniform = (state >> 8) as f32 / 8_388_608.0 - 1.0;
+            let value = if spread == 0.0 { 1.0 } else { spread * uniform };
+            bytes.extend(((value.to_bits() >> 16) as u16).to_le_bytes());
+        }
+        let tensor = serde_json::json!({"dtype": "BF16", "shape": shape, "data_offsets": [from, bytes.len()]});
+        header.insert(name.into(), tensor);
+    };
+    put("model.embed_tokens.weight", &[512, 512], 1.0);
+    put("lm_head.weight", &[512, 512], 0.3);
+    put("model.norm.weight", &[512], 0.0);
+    for (name, n, k) in [
+        ("self_attn.q_proj", 512, 512),
+        ("self_attn.k_proj", 256, 512),
+        ("self_attn.v_proj", 256, 512),
+        ("self_attn.o_proj", 512, 512),
+        ("mlp.gate_proj", 1024, 512),
+        ("mlp.up_proj", 1024, 512),
+        ("mlp.down_proj", 512, 1024),
+    ] {
+        put(&format!("model.layers.0.{name}.weight"), &[n, k], 0.08);
+    }
+    put("model.layers.0.input_layernorm.weight", &[512], 0.0);
+    put("model.layers.0.post_attention_layernorm.weight", &[512], 0.0);
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("room for a configuration");
+    let header = serde_json::Value::Object(header).to_string();
+    let mut all = (header.len() as u64).to_le_bytes().to_vec();
+    all.extend(header.bytes());
+    all.extend(bytes);
+    std::fs::write(folder.join("model.safetensors"), all).expect("room for weights");
+    folder
+}
+
+#[test]
+fn sums_in_runs_are_those_of_the_cores() {
+    let model = wide();
+    let model = model.to_str().expect("a path");
+    for more in [&[][..], &["-q", "q8_0-weight-only"], &["-q", "q4_0-weight-only"]] {
+        let flags = |device| [&["--device", device, "--dtype", "bf16"][..], more].concat();
+        let whole = likeliest(model, &flags("cuda"));
+        let found = apart(&likeliest(model, &flags("cpu")), &whole);
+        assert!(found < 0.05, "{more:?}: {found}");
+        let few = [flags("cuda"), vec!["--max-num-batched-tokens", "5"]].concat();
+        assert_eq!(whole, likeliest(model, &few), "{more:?}");
+    }
+}
+
 /// The largest difference of a token that both have.
 fn apart(a: &Likeliest, b: &Likeliest) -> f64 {
     let both = a.iter().zip(b).flat_map(|(a, b)| a.iter().filter_map(|(token, value)| Some((value, b.get(token)?))));

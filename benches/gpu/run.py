@@ -60,8 +60,8 @@ def call(command, clock, **more):
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=max(5, clock.left()), cwd=ROOT, **more)
         return done.returncode, done.stdout + done.stderr
-    except subprocess.TimeoutExpired:
-        return 124, "too long"
+    except subprocess.TimeoutExpired as late:
+        return 124, (late.stdout or b"").decode(errors="replace") + "\ntoo long"
     except OSError as error:
         return 127, str(error)
 
@@ -179,6 +179,58 @@ def bits(clock):
             record("bits", " ".join(flags) or "defaults", code=code, same=found is not None and found == gold, said=last(text) if code else "")
 
 
+def wide_model(folder):
+    """A model with random weights whose sums are made in runs, as those of the conformance models are too short to be."""
+    import torch
+    from safetensors.torch import save_file
+
+    config = json.loads((ROOT / "tests/conformance/llama/config.json").read_text())
+    config |= {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 4}
+    config |= {"head_dim": 64, "vocab_size": 512, "tie_word_embeddings": False, "torch_dtype": "bfloat16", "dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(config))
+    random = torch.Generator().manual_seed(1)
+    normal = lambda n, k: (torch.randn(n, k, generator=random) * k**-0.5).bfloat16()  # noqa: E731
+    ones = lambda: torch.ones(512, dtype=torch.bfloat16)  # noqa: E731
+    tensors = {"model.embed_tokens.weight": normal(512, 512) * 8, "model.norm.weight": ones(), "lm_head.weight": normal(512, 512) * 4}
+    for layer in range(2):
+        at = f"model.layers.{layer}."
+        widths = {"self_attn.q_proj": (512, 512), "self_attn.k_proj": (256, 512), "self_attn.v_proj": (256, 512)}
+        widths |= {"self_attn.o_proj": (512, 512), "mlp.gate_proj": (1024, 512), "mlp.up_proj": (1024, 512), "mlp.down_proj": (512, 1024)}
+        tensors |= {f"{at}{name}.weight": normal(*shape) for name, shape in widths.items()}
+        tensors |= {f"{at}{name}.weight": ones() for name in ("input_layernorm", "post_attention_layernorm")}
+    save_file(tensors, folder / "model.safetensors")
+
+
+def wide(clock):
+    """The wide model on the GPU against the cores, and against itself in other company."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        wide_model(folder)
+        lines = folder / "job.jsonl"
+        line = {"max_tokens": 16, "temperature": 0, "ignore_eos": True, "logprobs": 5}
+        ids = lambda number: [1 + (number * 37 + i * 101) % 500 for i in range(3 + number * 5)]  # noqa: E731
+        lines.write_text("".join(json.dumps({"custom_id": str(n), "token_ids": ids(n), **line}) + "\n" for n in range(40)))
+
+        def run(number, flags):
+            out = folder / f"out-{number}.jsonl"
+            code, text = call([PROGRAM, "run", str(lines), "-o", str(out), "--model", name, "--dtype", "bf16", *flags], clock)
+            if code:
+                return code, last(text), "", {}
+            told = re.sub(r'"created":\d+', "", out.read_text())
+            results = {r["custom_id"]: r["response"]["body"]["choices"][0]["logprobs"] for r in map(json.loads, told.splitlines())}
+            return code, "", told, results
+
+        cores = run(0, ["--device", "cpu"])
+        for more in ([], ["-q", "q8_0-weight-only"], ["-q", "q4_0-weight-only"]):
+            against = cores if not more else run(f"cores {more[1]}", ["--device", "cpu", *more])
+            first = run(f"gpu {more}", [*DEVICE, "--max-num-seqs", "64", *more])
+            apart = [run(f"gpu {more} {flags}", [*DEVICE, *flags, *more]) for flags in (["--max-num-seqs", "1"], ["--max-num-batched-tokens", "48"])]
+            tops = [(mine["top_logprobs"][0], against[3][key]["top_logprobs"][0]) for key, mine in first[3].items() if key in against[3]]
+            far = max((abs(value - other[token]) for mine, other in tops for token, value in mine.items() if token in other), default=None)
+            same = bool(first[2]) and all(first[2] == other[2] for other in apart)
+            record("wide", " ".join(more) or "bf16", code=first[0] or against[0], far=far, same=same, said=first[1] or against[1])
+
+
 def sanitizer(clock):
     for tool in ["memcheck", "racecheck", "initcheck"]:
         command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", PROGRAM, "generate", "A vector", "--max-tokens", "4", *DEVICE]
@@ -188,7 +240,7 @@ def sanitizer(clock):
 
 def bench(shape, flags):
     """The command that measures a shape with made-up weights."""
-    more = ["--dtype", "bf16", "--kv-cache-dtype", "bf16", "--json"]
+    more = ["--dtype", "bf16", "--kv-cache-dtype", "bf16", "--json", "-r", "3"]
     return [PROGRAM, "bench", "--dummy-weights", "--model", f"benches/shapes/{shape}", *DEVICE, *more, *flags]
 
 
@@ -196,12 +248,12 @@ def rates(clock):
     for shape in SHAPES:
         for name, flags in [
             ("plain", ["-p", "2048", "-n", "128", "--batch", "1,8,64", "--max-num-batched-tokens", "2048"]),
-            ("q8_0", ["-p", "0", "-n", "128", "--batch", "1,8", "-q", "q8_0-weight-only"]),
-            ("q4_0", ["-p", "0", "-n", "128", "--batch", "1,8", "-q", "q4_0-weight-only"]),
+            ("q8_0", ["-p", "0", "-n", "64", "--batch", "1,8", "-q", "q8_0-weight-only"]),
+            ("q4_0", ["-p", "0", "-n", "64", "--batch", "1,8", "-q", "q4_0-weight-only"]),
             ("chunk of 8192", ["-p", "8192", "-n", "0", "--max-num-batched-tokens", "8192"]),
         ]:
             item = f"{shape} {name}"
-            if is_known("rates", item) or clock.left() < 60:
+            if is_known("rates", item) or clock.left() < 20:
                 continue
             code, text = call(bench(shape, flags), clock)
             found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
@@ -209,8 +261,8 @@ def rates(clock):
 
 
 # Where a step's time goes: what is run, and how many launches are passed over until steps are all alike.
-PROFILES = [("decode", ["-p", "0", "-n", "8", "-r", "1"], 1200), ("decode batch 64", ["-p", "0", "-n", "8", "-r", "1", "--batch", "64"], 1200)]
-PROFILES += [("prefill 2048", ["-p", "2048", "-n", "0", "-r", "1", "--max-num-batched-tokens", "2048"], 0)]
+PROFILES = [("decode", ["-p", "0", "-n", "8"], 1200), ("decode batch 64", ["-p", "0", "-n", "8", "--batch", "64"], 1200)]
+PROFILES += [("prefill 2048", ["-p", "2048", "-n", "0", "--max-num-batched-tokens", "2048"], 0)]
 
 
 def profile(clock):
@@ -247,15 +299,16 @@ def number(row, units, name):
 
 def peers(clock):
     script = ROOT / "benches/gpu/peers.py"
-    for shape in SHAPES:
-        if is_known("peers", shape) or clock.left() < 90:
+    for shape, flags in [(shape, []) for shape in SHAPES] + [(SHAPES[0], ["--compiled"])]:
+        item = " ".join([shape, *flags])
+        if is_known("peers", item) or clock.left() < 30:
             continue
-        code, text = call([sys.executable, str(script), str(ROOT / "benches/shapes" / shape)], clock)
+        code, text = call([sys.executable, str(script), str(ROOT / "benches/shapes" / shape), *flags], clock)
         found = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
-        record("peers", shape, code=code, rows=found, said="" if found else last(text))
+        record("peers", item, code=code, rows=found, said="" if found else last(text))
 
 
-STAGES = [environment, ceilings, kernels, references, bits, rates, profile, peers, sanitizer]
+STAGES = [environment, ceilings, kernels, references, bits, wide, rates, profile, peers, sanitizer]
 
 
 def table():
@@ -270,6 +323,8 @@ def table():
             print(f"| bits: {result['name']} | {'same' if result['same'] else 'DIFFERENT ' + result['said']} | |")
         for kernel, count, time_us, bytes_read in result.get("kernels", [])[:12]:
             print(f"| {result['name']}: {kernel} | {count} launches, {time_us / count:.1f} us each | {bytes_read / time_us * 1e6 / limits.get('read', 1e12):.0%} |")
+        if result["stage"] == "wide":
+            print(f"| wide model, {result['name']} | {result['far']} from the cores, same bits in other company {result['same']} | |")
         for row in result.get("rows", []):
             rate, share = row.get("median_ts"), ""
             of = [(row.get("bytes_per_token"), limits.get("read")), (row.get("flops_per_token"), limits.get("bf16 product"))]
@@ -303,4 +358,5 @@ def main():
     table()
 
 
-main()
+if __name__ == "__main__":
+    main()

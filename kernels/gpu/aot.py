@@ -5,6 +5,7 @@ that its row expects.
 """
 
 import argparse
+import ast
 import concurrent.futures
 import hashlib
 import os
@@ -31,6 +32,24 @@ def promised(variant, name, kind):
     return name in variant.div16 or (kind.startswith("ptr:") and kind != "ptr:i32")
 
 
+def with_head(kernel):
+    """Has a kernel begin with `catalogue.HEAD`; once."""
+    from triton.language.extra.cuda import gdc
+
+    lines = kernel.src.splitlines(keepends=True)
+    if any(catalogue.HEAD[0] in line for line in lines):
+        return
+    (function,) = ast.parse(kernel.src).body
+    marked = [at for at, line in enumerate(lines) if line.strip() == catalogue.BEGINS]
+    is_documented = isinstance(function.body[0], ast.Expr) and isinstance(function.body[0].value, ast.Constant)
+    first = function.body[1 if is_documented else 0]
+    head = [" " * first.col_offset + statement + "\n" for statement in catalogue.HEAD]
+    at = marked[0] if marked else first.lineno - 1
+    lines[at:at] = head
+    kernel.fn.__globals__.update(gdc_wait=gdc.gdc_wait, gdc_launch_dependents=gdc.gdc_launch_dependents)
+    kernel._unsafe_update_src("".join(lines))
+
+
 def compiled(variant):
     """The entry of the manifest and the cubin. Runs in a process of its own, with line info off: it would name this machine's folders."""
     sys.path.insert(0, str(catalogue.SOURCES))
@@ -44,6 +63,7 @@ def compiled(variant):
     if triton.__version__ != TRITON:
         raise Failed(f"triton is {triton.__version__}, cubins are made with {TRITON}")
     kernel = getattr(importlib.import_module(f"ops.{variant.op}.triton"), variant.kernel)
+    with_head(kernel)
     typed = variant.typed()
     names = [name for name in kernel.arg_names if name not in variant.constexprs]
     if set(names) != set(typed) or len(names) + len(variant.constexprs) != len(kernel.arg_names):
@@ -111,7 +131,8 @@ def check(variant, about, ptx, used):
         faults.append(f"{about.shared} bytes of shared memory, a block has {SHARED_MAX}")
     if about.global_scratch_size or about.profile_scratch_size:
         faults.append("it needs scratch memory")
-    faults += [f"it has no {wanted}" for wanted in variant.expect if wanted not in ptx]
+    head = ["griddepcontrol.wait", "griddepcontrol.launch_dependents"]
+    faults += [f"it has no {wanted}" for wanted in [*variant.expect, *head] if wanted not in ptx]
     if faults:
         raise Failed(f"{variant.id}: " + "; ".join(faults))
 

@@ -15,6 +15,11 @@ MANIFEST = GPU / "manifest.json"
 TESTS = GPU / "tests"
 # Helpers of tests, whose change is a change of every test.
 HELPERS = [GPU / "interpreter.py", *(TESTS / name for name in ("conftest.py", "device.py", "buffers.py", "sequences.py"))]
+# How every kernel begins when it is compiled: it waits for the kernel before it, which it may have been launched beside, and lets the next one
+# be. Nothing may come before: who has waited knows that all that came earlier is done. A kernel that touches weights alone at first says where
+# it begins.
+BEGINS = "# The kernel begins here."
+HEAD = ["gdc_wait()", "gdc_launch_dependents()"]
 IMPORT = re.compile(r"^(?:from|import) (ops(?:\.\w+)+)", re.MULTILINE)
 
 
@@ -53,7 +58,7 @@ class Variant:
 
     def sha256(self):
         """Of all that decides what is compiled: the sources it comes from and this row of the table."""
-        row = json.dumps([self.op, self.kernel, self.arch, self.typed(), self.constexprs, self.div16, self.warps, self.stages])
+        row = json.dumps([self.op, self.kernel, self.arch, self.typed(), self.constexprs, self.div16, self.warps, self.stages, HEAD])
         return digest(closure(ROOT / self.source), row)
 
 

@@ -58,7 +58,7 @@ class Prover:
         weights = [weights] if alone else weights
         rows, (_, k), dtype = len(x), weights[0].shape, DTYPE_NAMES[weights[0].dtype]
         ns = [len(w) for w in weights]
-        entry = self.variant(dtype, block_r, 2 if apart else int(part > 0), all(n % 16 == 0 for n in [*ns, k]), k % 16 == 0)
+        entry = self.variant(dtype, block_r, 2 if apart else int(part > 0), all(n % 16 == 0 for n in [*ns, k]), k % 16 == 0, k)
         if entry["params"][1]["type"] != "ptr:f32":
             given, x = x, torch.empty_like(x, dtype=weights[0].dtype)
             self.gpu.launch(f"contract-round_rows-{dtype}-block1024", (rows, -(-k // 1024)), self.ints([rows]), given, x, k)
@@ -75,7 +75,7 @@ class Prover:
     # A variant of few rows has another one that takes half the terms at once, with the same bits.
     block_k = 0
 
-    def variant(self, dtype, block_r, parted, is_even, is_aligned):
+    def variant(self, dtype, block_r, parted, is_even, is_aligned, k):
         """The entry that a launcher takes."""
         for entry in self.gpu.entries.values():
             fixed = entry["constexprs"]
@@ -83,7 +83,9 @@ class Prover:
                 continue
             promised = {param["name"] for param in entry["params"] if param["div16"]}
             wanted = {"n0", "k"} if dtype != "f32" and is_even else {"k"} if dtype == "f32" and is_aligned else set()
-            if wanted == promised & {"n0", "k"} and fixed["BLOCK_K"] != self.block_k:
+            if fixed["EARLY"] != (512 if fixed["EVEN"] and block_r <= 32 else 0):
+                continue
+            if wanted == promised & {"n0", "k"} and fixed["BLOCK_K"] != self.block_k and (not fixed["EVEN"] or k % fixed["BLOCK_K"] == 0):
                 return entry
         raise KeyError((dtype, block_r, parted, is_even))
 
@@ -102,7 +104,7 @@ class Prover:
                 self.near(f"contract {dtype} {n}x{k}", base, wanted, 2e-6 * max(1, k / 512))
                 for size in sizes:
                     self.same(f"contract {dtype} {n}x{k} tiles of {size}", self.contracted(x, w, size), base)
-                if dtype != "f32" and is_even:
+                if dtype != "f32" and k % 128 == 0:
                     self.block_k = 128
                     self.same(f"contract {dtype} {n}x{k} fewer terms at once", self.contracted(x, w, 16), base)
                     self.block_k = 0

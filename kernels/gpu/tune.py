@@ -54,17 +54,15 @@ FEW = ["1b qkv", "1b o", "1b up", "1b down", "8b qkv", "8b up", "8b down"]
 def candidates():
     """All of them."""
     for shape in [*FEW, "head"]:
-        for bn, bk, stages in [(64, 64, 8), (64, 64, 5), (64, 128, 4), (128, 64, 5), (32, 128, 6)]:
-            if bn == 32:
-                continue
+        for bn, bk, stages in [(64, 64, 8), (64, 64, 5), (64, 128, 4), (128, 64, 5)]:
             for parted in (0, 2):
-                v = of("contract", PARTED=parted, EVEN=1, BLOCK_N=bn, BLOCK_R=16, BLOCK_K=bk, warps=4, stages=stages, div16=DIV)
+                v = of("contract", PARTED=parted, EVEN=1, EARLY=0, BLOCK_N=bn, BLOCK_R=16, BLOCK_K=bk, warps=4, stages=stages, div16=DIV)
                 yield Candidate(f"decode {shape}", "", v)
     for shape in ["1b qkv", "1b o", "1b up", "1b down", "8b up", "8b down"]:
         for bn, br, warps, stages in [(64, 64, 4, 6), (64, 64, 4, 4), (128, 64, 8, 4), (128, 64, 4, 4)]:
             for parted in (0, 2):
                 v = of(
-                    "contract", types={"x": "ptr:W"}, PARTED=parted, EVEN=1, BLOCK_N=bn, BLOCK_R=br, BLOCK_K=64, warps=warps, stages=stages, div16=DIV
+                    "contract", types={"x": "ptr:W"}, PARTED=parted, EVEN=1, EARLY=0, BLOCK_N=bn, BLOCK_R=br, BLOCK_K=64, warps=warps, stages=stages, div16=DIV
                 )
                 yield Candidate(f"batch {shape}", "", v)
     for shape in ["1b qkv", "1b up", "8b qkv", "8b up", "8b down"]:
@@ -73,7 +71,7 @@ def candidates():
                 if parted and (bn * br > 128 * 128 or shape not in ("1b qkv", "8b down")):
                     continue
                 v = of(
-                    "contract", types={"x": "ptr:W"}, PARTED=parted, EVEN=1, BLOCK_N=bn, BLOCK_R=br, BLOCK_K=bk, warps=warps, stages=stages, div16=DIV
+                    "contract", types={"x": "ptr:W"}, PARTED=parted, EVEN=1, EARLY=0, BLOCK_N=bn, BLOCK_R=br, BLOCK_K=bk, warps=warps, stages=stages, div16=DIV
                 )
                 yield Candidate(f"prompt {shape}", "", v)
     for d in (64, 128):
@@ -86,9 +84,7 @@ def candidates():
             yield Candidate(f"attend generated {d}", "", v)
     for bits in (8, 4):
         for shape in ["1b qkv", "1b up", "8b up", "8b down"]:
-            for at_once, bn, stages, warps in [(256, 64, 3, 4), (128, 64, 4, 4), (256, 64, 2, 4), (512, 64, 2, 4), (256, 128, 3, 8)]:
-                if bits == 8 and at_once == 512:
-                    continue
+            for at_once, bn, stages, warps in [(256, 64, 3, 4), (128, 64, 4, 4), (128, 64, 6, 4), (256, 64, 2, 4), (128, 128, 4, 4)]:
                 for parted in (1, 2):
                     types = {f"w{i}": "ptr:i8" if bits == 8 else "ptr:u8" for i in range(3)}
                     v = of(
@@ -96,11 +92,6 @@ def candidates():
                         warps=warps, stages=stages, div16=DIV,
                     )  # fmt: skip
                     yield Candidate(f"int{bits} {shape}", "", v)
-
-
-    for how in ("greedy", "temperature", "top_p", "top_k"):
-        for block, warps in [(2048, 16), (8192, 32)]:
-            yield Candidate(f"draw {how}", "", of("draw", BLOCK=block, warps=warps, stages=1, div16=[]))
 
 
 def build(folder, processes):
@@ -260,27 +251,12 @@ class Bench:
         micros = self.median([launch] * 4)
         self.tell(candidate.case, candidate, micros, 2 * batch * context * 8 * d * 2, 0, [o])
 
-    def draw(self, candidate, how):
-        torch, gen, vocab = self.torch, self.torch.Generator("cuda").manual_seed(4), 128256
-        for rows in (1, 64):
-            logits = torch.randn(rows, vocab, generator=gen, device="cuda") * 2
-            each = lambda value, kind=torch.float32: torch.full((rows,), value, dtype=kind, device="cuda")  # noqa: E731, B023
-            listed, fault = torch.zeros(rows, vocab, dtype=torch.int32, device="cuda"), each(0, torch.int32)
-            words, position = torch.arange(rows * 5, dtype=torch.int32, device="cuda"), each(3, torch.int32)
-            token = each(-1, torch.int32)
-            args = [each(rows, torch.int32), logits, logits, listed, each(0.0 if how == "greedy" else 1.0), each(20 if how == "top_k" else 0, torch.int32)]
-            args += [each(0.95 if how == "top_p" else 1.0), each(0.0), words, position, token, fault, vocab, vocab]
-            micros = self.median([lambda: self.gpu.launch(candidate.id, (rows,), *args)] * 2)  # noqa: B023
-            self.tell(f"{candidate.case} {rows}", candidate, micros, rows * vocab * 4, 0, [token])
-
     def run(self, candidate):
         if candidate.id not in self.gpu.entries:
             return
         kind, *more = candidate.case.split(" ")
         if kind == "attend":
             return getattr(self, more[0])(candidate, int(more[1]))
-        if kind == "draw":
-            return self.draw(candidate, more[0])
         rows = {"decode": 1, "batch": 64, "prompt": 2048}.get(kind, 1)
         return self.contraction(candidate, rows, {"int8": 8, "int4": 4}.get(kind, 16))
 

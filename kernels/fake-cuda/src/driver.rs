@@ -374,33 +374,39 @@ exported! {
     }
 }
 
+/// How a kernel is launched, as the driver has it.
+#[repr(C)]
+pub struct LaunchConfig {
+    grid: [c_uint; 3],
+    block: [c_uint; 3],
+    shared: c_uint,
+    stream: u64,
+    /// Whether it may be set up beside the kernel before it, which a launch here never is.
+    attributes: *const c_void,
+    attributes_count: c_uint,
+}
+
 /// A launch, held against the manifest.
 ///
 /// # Safety
 /// `parameters` points to a pointer for each parameter of the kernel and the two behind them.
 #[unsafe(no_mangle)]
 #[allow(non_snake_case, reason = "the driver's name")]
-#[allow(clippy::too_many_arguments, reason = "the driver's signature")]
-pub unsafe extern "C" fn cuLaunchKernel(
+pub unsafe extern "C" fn cuLaunchKernelEx(
+    config: *const LaunchConfig,
     function: *const Variant,
-    x: c_uint,
-    y: c_uint,
-    z: c_uint,
-    block_x: c_uint,
-    block_y: c_uint,
-    block_z: c_uint,
-    shared: c_uint,
-    stream: u64,
     parameters: *mut *mut c_void,
     _extra: *mut *mut c_void,
 ) -> Code {
+    // SAFETY: the driver's contract: it lives for the call.
+    let LaunchConfig { grid, block, shared, stream, .. } = unsafe { config.read() };
+    let [_, y, z] = grid;
     // SAFETY: given by cuModuleGetFunction; variants live as long as the process.
     let variant: &'static Variant = unsafe { &*function };
     let mut state = state();
     let allowed = state.shared.get(&(function as usize)).copied().unwrap_or(SHARED_FREE);
-    let grid = [x, y, z];
-    if [block_x, block_y, block_z] != [variant.threads, 1, 1] || shared != variant.shared || shared > allowed {
-        wrong(&format!("{}: {block_x} threads with {shared} bytes, of {allowed} allowed", variant.id));
+    if block != [variant.threads, 1, 1] || shared != variant.shared || shared > allowed {
+        wrong(&format!("{}: {block:?} threads with {shared} bytes, of {allowed} allowed", variant.id));
     }
     if grid.contains(&0) || y > 65_535 || z > 65_535 {
         return INVALID_VALUE;

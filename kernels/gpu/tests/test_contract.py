@@ -23,7 +23,7 @@ def run(b, x, weights, rows, block_r, part=0, parted=None, even=0):
     grid = (tiles, row_tiles, runs if parted == 2 else 1)
     contract[grid](
         b.ints([rows]), x, *ws, *outs, parts, arrived, *ns, k, part,
-        PARTED=parted, EVEN=even, BLOCK_N=64, BLOCK_R=block_r, BLOCK_K=32,
+        PARTED=parted, EVEN=even, EARLY=0, BLOCK_N=64, BLOCK_R=block_r, BLOCK_K=32,
     )  # fmt: skip
     assert not arrived.any()
     return ys if len(weights) > 1 else ys[0]
@@ -82,6 +82,6 @@ def test_rows_beyond_the_count_are_left_alone():
     x, w, y, parts = b.normal(20, 32), b.normal(64, 32), b.result(20, 64), b.result(1)
     contract[(1, 2)](
         b.ints([3]), x, w, w, w, y, y, y, parts, b.ints([0]), 64, 0, 0, 32, 0,
-        PARTED=0, EVEN=1, BLOCK_N=64, BLOCK_R=16, BLOCK_K=32,
+        PARTED=0, EVEN=1, EARLY=0, BLOCK_N=64, BLOCK_R=16, BLOCK_K=32,
     )  # fmt: skip
     assert not torch.isnan(y[:3]).any() and unwritten(y[3:])

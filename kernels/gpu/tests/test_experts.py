@@ -116,7 +116,7 @@ def test_a_choice_has_the_bits_of_a_plain_contraction(dtype):
             own = r.b.result(1, 70)
             contract[(2, 1)](
                 r.b.ints([1]), x[row], *[w[expert]] * 3, *[own] * 3, own, r.b.ints([0]), 70, 0, 0, 70, 0,
-                PARTED=0, EVEN=0, BLOCK_N=64, BLOCK_R=16, BLOCK_K=32,
+                PARTED=0, EVEN=0, EARLY=0, BLOCK_N=64, BLOCK_R=16, BLOCK_K=32,
             )  # fmt: skip
             assert torch.equal(own[0], y[row, choice])
 

@@ -53,10 +53,11 @@ impl Stream {
             .named("cuMemcpyDtoHAsync", || format!("copy {bytes} bytes from {}", self.device.name()))
     }
 
-    /// Enqueues a kernel: `grid` blocks of `threads`, with pointers to its parameters.
+    /// Enqueues a kernel: `grid` blocks of `threads`, with pointers to its parameters. It may be set up while the kernel before it still runs,
+    /// for which its code then waits (`HEAD` in kernels/gpu/catalogue.py).
     ///
     /// # Safety
-    /// The parameters are those that the kernel has, and what they name lives until the stream was waited for.
+    /// The parameters are those that the kernel has, and what they name lives until the stream was waited for. The kernel begins with that wait.
     pub(crate) unsafe fn launch(
         &self,
         function: &Function,
@@ -64,10 +65,28 @@ impl Stream {
         parameters: &mut [*mut c_void],
     ) -> Result<(), DriverFault> {
         let [x, y, z] = grid;
-        let block = (function.threads, 1, 1);
-        // SAFETY: the caller's promise.
-        unsafe { result::launch_kernel(function.handle, (x, y, z), block, function.shared, self.stream, parameters) }
-            .named("cuLaunchKernel", || format!("launch {} over {x} x {y} x {z} blocks", function.name))
+        let mut beside = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: x,
+            gridDimY: y,
+            gridDimZ: z,
+            blockDimX: function.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: function.shared,
+            hStream: self.stream,
+            attrs: &raw mut beside,
+            numAttrs: 1,
+        };
+        // SAFETY: the caller's promise; the configuration lives for the call.
+        let code = unsafe {
+            sys::cuLaunchKernelEx(&raw const config, function.handle, parameters.as_mut_ptr(), std::ptr::null_mut())
+        };
+        code.result().named("cuLaunchKernelEx", || format!("launch {} over {x} x {y} x {z} blocks", function.name))
     }
 
     /// Waits until all that was enqueued is done.

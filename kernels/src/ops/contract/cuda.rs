@@ -13,6 +13,8 @@ use graph::{DType, WeightType};
 
 /// Programs that keep a GPU's memory busy: two for each of its multiprocessors, as many as an H100 and an H200 have.
 const PROGRAMS: u32 = 264;
+/// Programs over a weight in blocks, which wait for arithmetic as well.
+const PROGRAMS_IN_BLOCKS: u32 = 2 * PROGRAMS;
 /// Terms of a run, at least, and a divisor of their number.
 const RUN: u32 = 256;
 /// Outputs of a program that sums a run.
@@ -25,6 +27,8 @@ const FEW_ROWS: u32 = 32;
 const PARTED_TILE: u32 = 64;
 /// Rows from which a tile has 256 of them.
 const MANY_ROWS: u32 = 1024;
+/// Terms of each output that a launch of few rows asks for before the kernel ahead of it is done.
+const EARLY: i64 = 512;
 /// Terms that are many for a program.
 const LONG: u32 = 4096;
 /// The constant of kernels that have a program for each run.
@@ -66,10 +70,12 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
-    /// Those of weights of these widths and so many terms, which are parted if they can be.
-    pub(crate) fn of(widths: [u32; TOGETHER], k: u32, can_part: bool) -> Self {
+    /// Those of weights of a type, of these widths and so many terms, which are parted if kernels without masks can be taken.
+    pub(crate) fn of(dtype: WeightType, widths: [u32; TOGETHER], k: u32) -> Self {
+        let can_part = is_even(widths, k, terms(dtype)) && dtype != WeightType::F32;
+        let programs = if dtype.plain().is_some() { PROGRAMS } else { PROGRAMS_IN_BLOCKS };
         let tiles: u32 = widths.iter().map(|n| n.div_ceil(OUTPUTS)).sum();
-        let runs = (PROGRAMS / tiles.max(1)).clamp(1, (k / RUN).max(1));
+        let runs = (programs / tiles.max(1)).clamp(1, (k / RUN).max(1));
         let part = if can_part && runs > 1 { k.div_ceil(runs).next_multiple_of(RUN) } else { k };
         Self { part, count: k.div_ceil(part.max(1)).max(1) }
     }
@@ -96,7 +102,7 @@ impl Runs {
 }
 
 /// Whether kernels without masks for the last terms and outputs can be taken.
-pub(crate) fn is_even(widths: [u32; TOGETHER], k: u32, terms: u32) -> bool {
+fn is_even(widths: [u32; TOGETHER], k: u32, terms: u32) -> bool {
     k.is_multiple_of(terms) && widths.iter().all(|n| n.is_multiple_of(16))
 }
 
@@ -140,9 +146,8 @@ impl Room {
             let spec = |w: WeightId| specs[w.0 as usize];
             for group in together(parts, |w| spec(w).dtype) {
                 let (widths, first) = (group.each(Some(0), |w, _| spec(w).n), spec(group.parts[0].0));
-                let can_part = is_even(widths, first.k, terms(first.dtype)) && first.dtype != WeightType::F32;
                 let tiles = widths.iter().map(|n| n.div_ceil(OUTPUTS)).sum();
-                let [parts, arrived] = Runs::of(widths, first.k, can_part).room(tiles);
+                let [parts, arrived] = Runs::of(first.dtype, widths, first.k).room(tiles);
                 room.parts = room.parts.max(parts);
                 room.arrived = room.arrived.max(arrived);
                 room.rounded = room.rounded.max(u64::from(rows_max) * u64::from(first.k) * 2);
@@ -155,7 +160,7 @@ impl Room {
 /// For each part, y = x · wᵀ.
 pub(crate) fn contract(site: &mut Site<'_>, x: &Operand, parts: &[(WeightId, Operand)]) -> Result<(), KernelError> {
     let weights = site.weights;
-    let mut rounded = None;
+    let mut rounded = Rounded::default();
     for group in together(parts, |w| weights[w.0 as usize].spec().dtype) {
         match group.first(site).plain() {
             Some(dtype) => plain(site, x, (&group, dtype), &mut rounded)?,
@@ -163,6 +168,24 @@ pub(crate) fn contract(site: &mut Site<'_>, x: &Operand, parts: &[(WeightId, Ope
         }
     }
     Ok(())
+}
+
+/// The type of x in the room for rounded activations.
+#[derive(Default)]
+struct Rounded(Option<DType>);
+
+impl Rounded {
+    /// Has x there in a type, for launches of many rows: once for all weights that share it.
+    fn want(&mut self, site: &mut Site<'_>, x: &Operand, dtype: DType) -> Result<(), KernelError> {
+        if self.0 == Some(dtype) {
+            return Ok(());
+        }
+        let rows = site.counted(x);
+        let arguments = RoundRows { rows: rows.at, x: site.address(x), y: site.rounded, width: x.width as i32 };
+        let (variant, grid) = site.typed_columns("round_rows", Some(("y", dtype)), ("width", x.width), &[])?;
+        self.0 = Some(dtype);
+        site.launches.push_for(variant, &arguments, (rows.count, (FEW_ROWS + 1, u32::MAX)), grid)
+    }
 }
 
 /// What a launch takes for so many rows of x.
@@ -199,11 +222,11 @@ fn plain(
     site: &mut Site<'_>,
     x: &Operand,
     (group, dtype): (&Together<'_>, DType),
-    rounded: &mut Option<DType>,
+    rounded: &mut Rounded,
 ) -> Result<(), KernelError> {
     let (widths, k, rows) = (group.widths(site), group.first(site).spec().k, site.counted(x));
     let even = is_even(widths, k, 64) && dtype != DType::F32;
-    let runs = Runs::of(widths, k, even);
+    let runs = Runs::of(group.first(site).spec().dtype, widths, k);
     let [n0, n1, n2] = widths.map(|n| n as i32);
     let [w0, w1, w2] = group.each(None, |w, _| site.weight(w).address());
     let [y0, y1, y2] = group.each(None, |_, y| site.address(y));
@@ -214,12 +237,12 @@ fn plain(
     };
     for ForRows { range, tile } in all {
         let is_rounded = even && range.1 > FEW_ROWS;
-        if is_rounded && *rounded != Some(dtype) {
-            round(site, x, dtype)?;
-            *rounded = Some(dtype);
+        if is_rounded {
+            rounded.want(site, x, dtype)?;
         }
         let parted = runs.parted(k, range.1);
-        let fixed = [("PARTED", parted), ("EVEN", i64::from(even))];
+        let early = if even && *tile <= FEW_ROWS { EARLY } else { 0 };
+        let fixed = [("PARTED", parted), ("EVEN", i64::from(even)), ("EARLY", early)];
         let numbers = [("k", k), ("part", runs.part), ("n0", widths[0]), ("n1", widths[1]), ("n2", widths[2])];
         let wanted = Wanted { kernel: "contract", typed: Some(("w0", dtype)), fixed: &fixed, numbers: &numbers };
         let x_type = if is_rounded { dtype } else { DType::F32 };
@@ -247,14 +270,6 @@ pub(crate) fn grid(variant: &Variant, widths: [u32; TOGETHER], runs: u32) -> [Ex
     let block = |name| variant.constant(name) as u32;
     let outputs = widths.iter().map(|n| n.div_ceil(block("BLOCK_N"))).sum();
     [Extent::Fixed(outputs), Extent::Counted { each: 1, per: block("BLOCK_R") }, Extent::Fixed(runs)]
-}
-
-/// Many rows: x in the weights' type, once for all of them.
-fn round(site: &mut Site<'_>, x: &Operand, dtype: DType) -> Result<(), KernelError> {
-    let rows = site.counted(x);
-    let arguments = RoundRows { rows: rows.at, x: site.address(x), y: site.rounded, width: x.width as i32 };
-    let (variant, grid) = site.typed_columns("round_rows", Some(("y", dtype)), ("width", x.width), &[])?;
-    site.launches.push_for(variant, &arguments, (rows.count, (FEW_ROWS + 1, u32::MAX)), grid)
 }
 
 /// Launches each variant for the rows of its tile, the last for all more than that.

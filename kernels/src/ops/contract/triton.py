@@ -7,7 +7,8 @@ Maths: x is rounded to the weight's type; products are summed in f32, BLOCK_K te
 the left of the dot, so that any number of rows takes the same instruction along k: of a row's results only the columns of the
 instruction differ. Sums are made in runs of `part` terms, and the runs are added in their order. PARTED 0 has one run, 1 takes one run after the
 other in a program, 2 has a program for each run, of which the last to arrive adds them all: the same additions.
-EVEN promises that BLOCK_K divides k and part.
+EVEN promises that BLOCK_K divides k and part. EARLY terms of each row of a run are asked for while the kernel before this one still runs:
+weights are all that may be touched by then.
 Programs: contract (sum of n / BLOCK_N, rows / BLOCK_R, with PARTED 2 k / part), round_rows (rows, k / BLOCK).
 Error: that of f32 sums over k terms, given the rounded x.
 """
@@ -98,17 +99,35 @@ def store_tile(y, n, output_tile, row_tile, row_kept, sums, BLOCK_N: tl.constexp
 
 
 @triton.jit
+def ask_for(w, n, k, first_output, begin, end, EARLY: tl.constexpr, BLOCK_N: tl.constexpr):
+    """Has the second-level cache fetch the lines of a tile's first terms."""
+    # Elements of a line of 128 bytes.
+    LINE: tl.constexpr = 1024 // w.dtype.element_ty.primitive_bitwidth
+    output = tl.minimum(first_output + tl.arange(0, BLOCK_N), n - 1)[:, None]
+    term = tl.minimum(begin + tl.arange(0, EARLY // LINE)[None, :] * LINE, end - 1)
+    at = w + output.to(tl.int64) * k + term
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; // $0", "=r,l", [at.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1
+    )
+
+
+@triton.jit
 def contract(
     rows, x, w0, w1, w2, y0, y1, y2, parts, arrived, n0, n1, n2, k, part,
-    PARTED: tl.constexpr, EVEN: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_K: tl.constexpr,
+    PARTED: tl.constexpr, EVEN: tl.constexpr, EARLY: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     output_tile, row_tile = tile_of(8)
-    count = tl.load(rows)
-    if row_tile * BLOCK_R >= count:
-        return
     tile = row_tile * tl.num_programs(0) + output_tile
     which, output_tile = weight_of(output_tile, n0, n1, BLOCK_N)
     w, y, n = of_three(which, w0, w1, w2), of_three(which, y0, y1, y2), of_three(which, n0, n1, n2)
+    if EARLY > 0:
+        begin = tl.program_id(2) * part
+        ask_for(w, n, k, output_tile * BLOCK_N, begin, tl.minimum(begin + part, k), EARLY, BLOCK_N)
+    # The kernel begins here.
+    count = tl.load(rows)
+    if row_tile * BLOCK_R >= count:
+        return
     x += (row_tile * BLOCK_R).to(tl.int64) * k
     w += (output_tile * BLOCK_N).to(tl.int64) * k
     outputs = n - output_tile * BLOCK_N

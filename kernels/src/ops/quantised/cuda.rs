@@ -4,7 +4,7 @@ use crate::cuda::arguments::{ContractBlocks, GatherInt4, GatherInt8};
 use crate::cuda::driver::Address;
 use crate::cuda::{Site, Wanted};
 use crate::error::KernelError;
-use crate::ops::contract::cuda::{APART, Runs, Together, grid, is_even, tiled};
+use crate::ops::contract::cuda::{APART, Runs, Together, grid, tiled};
 use graph::WeightType;
 use graph::plan::{Operand, WeightId};
 
@@ -24,8 +24,7 @@ pub(crate) fn contract(site: &mut Site<'_>, x: &Operand, group: &Together<'_>) -
     if group.first(site).scales().is_none() {
         return Err(site.missing(name));
     }
-    let even = is_even(widths, k, AT_ONCE);
-    let runs = Runs::of(widths, k, even);
+    let runs = Runs::of(spec.dtype, widths, k);
     let [n0, n1, n2] = widths.map(|n| n as i32);
     let [w0, w1, w2] = group.each(None, |w, _| site.weight(w).address());
     let [scales0, scales1, scales2] =

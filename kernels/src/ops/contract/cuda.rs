@@ -271,22 +271,3 @@ pub(crate) fn grid(variant: &Variant, widths: [u32; TOGETHER], runs: u32) -> [Ex
     let outputs = widths.iter().map(|n| n.div_ceil(block("BLOCK_N"))).sum();
     [Extent::Fixed(outputs), Extent::Counted { each: 1, per: block("BLOCK_R") }, Extent::Fixed(runs)]
 }
-
-/// Launches each variant for the rows of its tile, the last for all more than that.
-pub(crate) fn by_tiles(
-    (n, variants): (u32, Vec<&'static Variant>),
-    (least, most): (u32, u32),
-    mut push: impl FnMut(&'static Variant, (u32, u32), [Extent; 2]) -> Result<(), KernelError>,
-) -> Result<(), KernelError> {
-    let (mut from, last) = (least, variants.len() - 1);
-    for (at, variant) in variants.into_iter().enumerate() {
-        let block = |name| variant.constant(name) as u32;
-        let to = if at == last { most } else { block("BLOCK_R") };
-        let tiles = Extent::Counted { each: 1, per: block("BLOCK_R") };
-        if from <= to {
-            push(variant, (from, to), [Extent::columns(n, block("BLOCK_N")), tiles])?;
-        }
-        from = from.max(to.saturating_add(1));
-    }
-    Ok(())
-}

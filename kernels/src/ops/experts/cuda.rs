@@ -7,7 +7,6 @@ use crate::cuda::driver::Address;
 use crate::cuda::{CountAt, Extent, Site, Wanted};
 use crate::error::KernelError;
 use crate::executor::shape;
-use crate::ops::contract::cuda::by_tiles;
 use graph::DType;
 use graph::plan::{Call, Operand, Program, WeightId, WeightSpec};
 
@@ -309,7 +308,15 @@ pub(crate) fn contract_each(site: &mut Site<'_>, x: &Operand, w: WeightId, y: &O
     if variants.is_empty() {
         return Err(site.missing(dtype.name()));
     }
-    by_tiles((n, variants), (1, u32::MAX), |variant, range, [outputs, tiles]| {
-        site.launches.push_for(variant, &arguments, (rows.count, range), [outputs, tiles, Extent::Fixed(each)])
-    })
+    // Each variant is for the rows of its tile, the last for all more than that.
+    let (mut from, last) = (1, variants.len() - 1);
+    for (at, variant) in variants.into_iter().enumerate() {
+        let block = |name| variant.constant(name) as u32;
+        let to = if at == last { u32::MAX } else { block("BLOCK_R") };
+        let tiles = Extent::Counted { each: 1, per: block("BLOCK_R") };
+        let grid = [Extent::columns(n, block("BLOCK_N")), tiles, Extent::Fixed(each)];
+        site.launches.push_for(variant, &arguments, (rows.count, (from, to)), grid)?;
+        from = to.saturating_add(1);
+    }
+    Ok(())
 }

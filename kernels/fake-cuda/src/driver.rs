@@ -424,7 +424,7 @@ pub unsafe extern "C" fn cuLaunchKernelEx(
 /// Copies the parameters, as the driver does, and holds them against what was promised.
 ///
 /// # Safety
-/// As of cuLaunchKernel.
+/// As of cuLaunchKernelEx.
 unsafe fn values(variant: &Variant, parameters: *mut *mut c_void) -> Vec<u64> {
     let mut values = vec![];
     for (at, param) in variant.params.iter().enumerate() {

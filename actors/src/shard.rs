@@ -38,18 +38,24 @@ impl LayerShard {
     }
 }
 
-/// A draw as a device does it.
+/// A draw as a device does it; of one that the sampler makes it is asked nothing.
 fn asked(draw: &Draw) -> TokenDraw {
-    let drawn = draw.sampling.filter(|_| !draw.needs_logits()).map(|sampling| Wanted::Drawn {
-        temperature: sampling.temperature,
-        top_k: sampling.top_k,
-        top_p: sampling.top_p,
-        min_p: sampling.min_p,
-        key: key(&sampling),
-        position: draw.position,
-    });
-    let known = || draw.next.filter(|_| draw.sampling.is_none()).map_or(Wanted::Nothing, Wanted::Known);
-    TokenDraw { wanted: drawn.unwrap_or_else(known), logprobs: draw.logprobs.filter(|_| !draw.needs_logits()) }
+    if draw.needs_logits() {
+        return TokenDraw { wanted: Wanted::Nothing, logprobs: None };
+    }
+    let wanted = match (draw.sampling, draw.next) {
+        (Some(sampling), _) => Wanted::Drawn {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            key: key(&sampling),
+            position: draw.position,
+        },
+        (None, Some(next)) => Wanted::Known(next),
+        (None, None) => Wanted::Nothing,
+    };
+    TokenDraw { wanted, logprobs: draw.logprobs }
 }
 
 impl Stage<Tensor> for LayerShard {

@@ -52,13 +52,13 @@ class Prover:
 
     # --- contractions
 
-    def contracted(self, x, weights, block_r, part=0, apart=False):
+    def contracted(self, x, weights, block_r, part=0, apart=False, terms=None):
         """x times each weight, in one launch, by the variant for `block_r` rows."""
         alone = not isinstance(weights, list)
         weights = [weights] if alone else weights
         rows, (_, k), dtype = len(x), weights[0].shape, DTYPE_NAMES[weights[0].dtype]
         ns = [len(w) for w in weights]
-        entry = self.variant(dtype, block_r, 2 if apart else int(part > 0), all(n % 16 == 0 for n in [*ns, k]), k % 16 == 0, k)
+        entry = self.variant(dtype, block_r, 2 if apart else int(part > 0), all(n % 16 == 0 for n in [*ns, k]), k % 16 == 0, k, terms)
         if entry["params"][1]["type"] != "ptr:f32":
             given, x = x, torch.empty_like(x, dtype=weights[0].dtype)
             self.gpu.launch(f"contract-round_rows-{dtype}-block1024", (rows, -(-k // 1024)), self.ints([rows]), given, x, k)
@@ -72,11 +72,8 @@ class Prover:
         self.gpu.launch(entry["id"], grid, self.ints([rows]), x, *three(weights), *three(ys), parts, arrived, *numbers)
         return ys[0] if alone else ys
 
-    # A variant of few rows has another one that takes half the terms at once, with the same bits.
-    block_k = 0
-
-    def variant(self, dtype, block_r, parted, is_even, is_aligned, k):
-        """The entry that a launcher takes."""
+    def variant(self, dtype, block_r, parted, is_even, is_aligned, k, terms):
+        """The entry that a launcher takes, or the one that takes so many terms at once."""
         for entry in self.gpu.entries.values():
             fixed = entry["constexprs"]
             if entry["kernel"] != "contract" or entry["dtype"] != dtype or (fixed["BLOCK_R"], fixed["PARTED"]) != (block_r, parted):
@@ -85,7 +82,7 @@ class Prover:
             wanted = {"n0", "k"} if dtype != "f32" and is_even else {"k"} if dtype == "f32" and is_aligned else set()
             if fixed["EARLY"] != (512 if fixed["EVEN"] and block_r <= 32 else 0):
                 continue
-            if wanted == promised & {"n0", "k"} and fixed["BLOCK_K"] != self.block_k and (not fixed["EVEN"] or k % fixed["BLOCK_K"] == 0):
+            if wanted == promised & {"n0", "k"} and fixed["BLOCK_K"] == (terms or fixed["BLOCK_K"]) and (not fixed["EVEN"] or k % fixed["BLOCK_K"] == 0):
                 return entry
         raise KeyError((dtype, block_r, parted, is_even))
 
@@ -105,9 +102,7 @@ class Prover:
                 for size in sizes:
                     self.same(f"contract {dtype} {n}x{k} tiles of {size}", self.contracted(x, w, size), base)
                 if dtype != "f32" and k % 128 == 0:
-                    self.block_k = 128
-                    self.same(f"contract {dtype} {n}x{k} fewer terms at once", self.contracted(x, w, 16), base)
-                    self.block_k = 0
+                    self.same(f"contract {dtype} {n}x{k} fewer terms at once", self.contracted(x, w, 16, terms=64), base)
                 for rows in (1, 15, 16, 17, 127):
                     for size in sizes:
                         own = self.contracted(x[5 : 5 + rows].contiguous(), w, size)

@@ -24,7 +24,6 @@ class Candidate:
     """A variant, and for which case."""
 
     case: str
-    about: str
     variant: catalogue.Variant
 
     @property
@@ -57,14 +56,14 @@ def candidates():
         for bn, bk, stages in [(64, 64, 8), (64, 64, 5), (64, 128, 4), (128, 64, 5)]:
             for parted in (0, 2):
                 v = of("contract", PARTED=parted, EVEN=1, EARLY=0, BLOCK_N=bn, BLOCK_R=16, BLOCK_K=bk, warps=4, stages=stages, div16=DIV)
-                yield Candidate(f"decode {shape}", "", v)
+                yield Candidate(f"decode {shape}", v)
     for shape in ["1b qkv", "1b o", "1b up", "1b down", "8b up", "8b down"]:
         for bn, br, warps, stages in [(64, 64, 4, 6), (64, 64, 4, 4), (128, 64, 8, 4), (128, 64, 4, 4)]:
             for parted in (0, 2):
                 v = of(
                     "contract", types={"x": "ptr:W"}, PARTED=parted, EVEN=1, EARLY=0, BLOCK_N=bn, BLOCK_R=br, BLOCK_K=64, warps=warps, stages=stages, div16=DIV
                 )
-                yield Candidate(f"batch {shape}", "", v)
+                yield Candidate(f"batch {shape}", v)
     for shape in ["1b qkv", "1b up", "8b qkv", "8b up", "8b down"]:
         for bn, br, bk, warps, stages in [(128, 128, 64, 8, 4), (128, 128, 64, 4, 4), (128, 256, 64, 8, 3), (128, 256, 64, 8, 4), (256, 128, 64, 8, 3), (64, 256, 64, 4, 4)]:
             for parted in (0, 1):
@@ -73,15 +72,15 @@ def candidates():
                 v = of(
                     "contract", types={"x": "ptr:W"}, PARTED=parted, EVEN=1, EARLY=0, BLOCK_N=bn, BLOCK_R=br, BLOCK_K=bk, warps=warps, stages=stages, div16=DIV
                 )
-                yield Candidate(f"prompt {shape}", "", v)
+                yield Candidate(f"prompt {shape}", v)
     for d in (64, 128):
         for bm, bp, warps, stages in [(128, 64, 8, 3), (128, 64, 8, 2), (128, 128, 8, 2), (64, 64, 4, 3), (64, 64, 4, 2), (64, 128, 4, 2), (128, 64, 4, 3), (64, 64, 8, 2), (128, 32, 8, 3), (64, 32, 4, 4)]:
             for loops in (1, 3):
                 v = of("prompt", D=d, TAIL=0, CAPPED=0, LOOPS=loops, BLOCK_M=bm, BLOCK_P=bp, warps=warps, stages=stages, div16=["head_dim"])
-                yield Candidate(f"attend prompt {d}", "", v)
+                yield Candidate(f"attend prompt {d}", v)
         for bp, warps, stages in [(64, 4, 3), (32, 4, 4), (128, 4, 2), (64, 2, 3), (64, 4, 4), (128, 8, 2)]:
             v = of("generated", D=d, TAIL=0, CAPPED=0, GROUP=16, BLOCK_P=bp, warps=warps, stages=stages, div16=["head_dim"])
-            yield Candidate(f"attend generated {d}", "", v)
+            yield Candidate(f"attend generated {d}", v)
     for bits in (8, 4):
         for shape in ["1b qkv", "1b up", "8b up", "8b down"]:
             for at_once, bn, stages, warps in [(256, 64, 3, 4), (128, 64, 4, 4), (128, 64, 6, 4), (256, 64, 2, 4), (128, 128, 4, 4)]:
@@ -91,7 +90,7 @@ def candidates():
                         "contract_blocks", types=types, BITS=bits, GROUP=32, PARTED=parted, AT_ONCE=at_once, BLOCK_N=bn, BLOCK_R=16,
                         warps=warps, stages=stages, div16=DIV,
                     )  # fmt: skip
-                    yield Candidate(f"int{bits} {shape}", "", v)
+                    yield Candidate(f"int{bits} {shape}", v)
 
 
 def build(folder, processes):
@@ -163,7 +162,7 @@ class Bench:
         share = max(bytes_read / micros * 1e6 / self.limits[0], flops / micros * 1e6 / self.limits[1])
         print(f"{case} | {candidate.id} {about} | {micros:.1f} us | {share:.0%} | {'same' if same else 'OTHER BITS'}", flush=True)
 
-    def parts_of(self, ns, k, bn):
+    def parts_of(self, ns, k):
         """Terms of a run, as the launcher takes them."""
         tiles = sum(-(-n // 64) for n in ns)
         parts = max(1, min(264 // tiles, k // 256))
@@ -174,7 +173,7 @@ class Bench:
         ns, k = SHAPES[candidate.case.split(" ", 1)[1]]
         c = v.constexprs
         bn, br, parted = c["BLOCK_N"], c["BLOCK_R"], c["PARTED"]
-        auto = self.parts_of(ns, k, bn)
+        auto = self.parts_of(ns, k)
         # Of runs apart also twice as many; a case of one run has nothing to part.
         lengths = {0: [k], 1: [auto], 2: sorted({auto, max(256, -(-auto // 512) * 256)})}[parted]
         count = max(2, min(24, int(3e8 / (sum(ns) * k * bits / 8)) + 1))

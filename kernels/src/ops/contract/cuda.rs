@@ -72,7 +72,7 @@ pub(crate) struct Runs {
 impl Runs {
     /// Those of weights of a type, of these widths and so many terms, which are parted if kernels without masks can be taken.
     pub(crate) fn of(dtype: WeightType, widths: [u32; TOGETHER], k: u32) -> Self {
-        let can_part = is_even(widths, k, terms(dtype)) && dtype != WeightType::F32;
+        let can_part = is_even(dtype, widths, k);
         let programs = if dtype.plain().is_some() { PROGRAMS } else { PROGRAMS_IN_BLOCKS };
         let tiles: u32 = widths.iter().map(|n| n.div_ceil(OUTPUTS)).sum();
         let runs = (programs / tiles.max(1)).clamp(1, (k / RUN).max(1));
@@ -101,8 +101,13 @@ impl Runs {
     }
 }
 
-/// Whether kernels without masks for the last terms and outputs can be taken.
-fn is_even(widths: [u32; TOGETHER], k: u32, terms: u32) -> bool {
+/// Whether kernels without masks for the last terms and outputs can be taken: of weights of four bytes there are none.
+fn is_even(dtype: WeightType, widths: [u32; TOGETHER], k: u32) -> bool {
+    let terms = match dtype {
+        WeightType::F32 => return false,
+        WeightType::Bf16 | WeightType::F16 => 64,
+        WeightType::Q8_0 | WeightType::Q4_0 => quantised::cuda::AT_ONCE,
+    };
     k.is_multiple_of(terms) && widths.iter().all(|n| n.is_multiple_of(16))
 }
 
@@ -113,14 +118,6 @@ fn together<'a>(
 ) -> impl Iterator<Item = Together<'a>> {
     let alike = parts.chunk_by(move |(a, _), (b, _)| kind(*a) == kind(*b));
     alike.flat_map(|parts| parts.chunks(TOGETHER)).map(|parts| Together { parts })
-}
-
-/// Terms that kernels without masks read at once, of weights of a type.
-fn terms(dtype: WeightType) -> u32 {
-    match dtype {
-        WeightType::Bf16 | WeightType::F16 | WeightType::F32 => 64,
-        WeightType::Q8_0 | WeightType::Q4_0 => quantised::cuda::AT_ONCE,
-    }
 }
 
 /// Room that all contractions of a program share.
@@ -188,35 +185,26 @@ impl Rounded {
     }
 }
 
-/// What a launch takes for so many rows of x.
-struct ForRows {
-    /// The least and the most rows.
-    range: (u32, u32),
-    /// Rows of a tile, at most.
-    tile: u32,
-}
-
-const fn for_rows(range: (u32, u32), tile: u32) -> ForRows {
-    ForRows { range, tile }
-}
+/// The least and the most rows of x that a launch is for, and the most rows of a tile.
+type ForRows = ((u32, u32), u32);
 
 /// Plain weights of two bytes, with all terms in one run.
 const WHOLE: [ForRows; 5] = [
-    for_rows((1, 16), 16),
-    for_rows((17, FEW_ROWS), 32),
-    for_rows((FEW_ROWS + 1, PARTED_ROWS), PARTED_TILE),
-    for_rows((PARTED_ROWS + 1, MANY_ROWS - 1), 128),
-    for_rows((MANY_ROWS, u32::MAX), 256),
+    ((1, 16), 16),
+    ((17, FEW_ROWS), 32),
+    ((FEW_ROWS + 1, PARTED_ROWS), PARTED_TILE),
+    ((PARTED_ROWS + 1, MANY_ROWS - 1), 128),
+    ((MANY_ROWS, u32::MAX), 256),
 ];
 /// The same in runs: sums of a larger tile would not stay in registers beside those of a run.
 const IN_RUNS: [ForRows; 4] = [
-    for_rows((1, 16), 16),
-    for_rows((17, FEW_ROWS), 32),
-    for_rows((FEW_ROWS + 1, PARTED_ROWS), PARTED_TILE),
-    for_rows((PARTED_ROWS + 1, u32::MAX), 128),
+    ((1, 16), 16),
+    ((17, FEW_ROWS), 32),
+    ((FEW_ROWS + 1, PARTED_ROWS), PARTED_TILE),
+    ((PARTED_ROWS + 1, u32::MAX), 128),
 ];
 /// Of other widths, and of four bytes.
-const ANY: [ForRows; 2] = [for_rows((1, 16), 16), for_rows((17, u32::MAX), 64)];
+const ANY: [ForRows; 2] = [((1, 16), 16), ((17, u32::MAX), 64)];
 
 fn plain(
     site: &mut Site<'_>,
@@ -225,8 +213,8 @@ fn plain(
     rounded: &mut Rounded,
 ) -> Result<(), KernelError> {
     let (widths, k, rows) = (group.widths(site), group.first(site).spec().k, site.counted(x));
-    let even = is_even(widths, k, 64) && dtype != DType::F32;
-    let runs = Runs::of(group.first(site).spec().dtype, widths, k);
+    let stored = group.first(site).spec().dtype;
+    let (even, runs) = (is_even(stored, widths, k), Runs::of(stored, widths, k));
     let [n0, n1, n2] = widths.map(|n| n as i32);
     let [w0, w1, w2] = group.each(None, |w, _| site.weight(w).address());
     let [y0, y1, y2] = group.each(None, |_, y| site.address(y));
@@ -235,7 +223,7 @@ fn plain(
         (true, 1) => &WHOLE,
         (true, _) => &IN_RUNS,
     };
-    for ForRows { range, tile } in all {
+    for (range, tile) in all {
         let is_rounded = even && range.1 > FEW_ROWS;
         if is_rounded {
             rounded.want(site, x, dtype)?;

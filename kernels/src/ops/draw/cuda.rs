@@ -95,6 +95,9 @@ impl TokenDrawer {
     /// Enqueues the draws of a step from its logits, and the way back of what is found. The last step's are no longer under way.
     pub(crate) fn enqueue(&mut self, draws: &[TokenDraw], logits: Address, stream: &Stream) -> Result<(), KernelError> {
         assert!(draws.len() <= self.rows_max, "a step has no more rows than there is room for");
+        if draws.is_empty() {
+            return Ok(());
+        }
         self.write(draws);
         // SAFETY: host and device have the same length, and nothing runs that uses them.
         unsafe { stream.upload(self.settings.0.as_bytes(), self.settings.1.address()) }?;
@@ -225,15 +228,12 @@ impl TokenDrawer {
         for (row, draw) in draws.iter().enumerate() {
             let of = |list: usize| results[list * self.rows_max + row];
             let token = u32::try_from(of(0)).ok();
-            let score = draw.logprobs.zip(token).map(|(count, _)| {
-                let first = row * TOP_MAX as usize;
-                let count = count.min(TOP_MAX).min(self.logits.allowed) as usize;
-                let likeliest = ids[first..first + count].iter().zip(&logprobs[first..first + count]);
-                drawn.top.extend(likeliest.map(|(&id, &logprob)| (id as u32, logprob)));
-                (f32::from_bits(of(2) as u32), of(3) as u32)
-            });
-            let count = score.map_or(0, |_| draw.logprobs.unwrap_or(0).min(TOP_MAX).min(self.logits.allowed));
-            let top = (drawn.top.len() as u32 - count, count);
+            let count = draw.logprobs.filter(|_| token.is_some()).unwrap_or(0).min(TOP_MAX).min(self.logits.allowed);
+            let (first, from) = (drawn.top.len() as u32, row * TOP_MAX as usize);
+            let likeliest = ids[from..].iter().zip(&logprobs[from..]).take(count as usize);
+            drawn.top.extend(likeliest.map(|(&id, &logprob)| (id as u32, logprob)));
+            let score = draw.logprobs.and(token).map(|_| (f32::from_bits(of(2) as u32), of(3) as u32));
+            let top = (first, count);
             drawn.rows.push(DrawnToken { token, is_finite: of(1) != STRANGE, score, top });
         }
     }
